@@ -1,0 +1,38 @@
+"""Kinds of samples. A benchmark is a YAML file that names one of these and says where files are.
+
+To add a kind: write its module, then add a line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NamedTuple
+
+from lavis_clone.common.names import suggest
+
+
+class Kind(NamedTuple):
+    """Where the classes of a kind are."""
+
+    module: str
+    train: str
+    """Name of the class for the split ``train``."""
+    eval: str
+    """Name of the class for all other splits."""
+
+
+KINDS: dict[str, Kind] = {
+    "caption": Kind("lavis_clone.datasets.kinds.caption", "CaptionDataset", "CaptionEvalDataset"),
+}
+
+
+def dataset_classes(kind: str) -> tuple[Any, Any]:
+    """The classes of ``kind`` for training and for evaluation.
+
+    Raises:
+        ValueError: no kind has that name.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}{suggest(kind, KINDS)} (known: {', '.join(KINDS)})")
+    module = importlib.import_module(KINDS[kind].module)
+    return getattr(module, KINDS[kind].train), getattr(module, KINDS[kind].eval)

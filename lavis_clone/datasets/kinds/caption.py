@@ -1,0 +1,144 @@
+"""Pictures with captions.
+
+A record is ``{"image": "folder/file.jpg", "caption": "text" or ["text", ...], "image_id": ...}``;
+other keys are kept in ``annotation`` and not used here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from lavis_clone.datasets.annotations import Record
+from lavis_clone.datasets.base import BaseDataset, Sample
+
+
+def captions_of(record: Record) -> list[str]:
+    """A record's captions; none when it has no ``caption``."""
+    caption = record.get("caption")
+    if caption is None:
+        return []
+    return [caption] if isinstance(caption, str) else list(caption)
+
+
+def image_id_of(record: Record) -> str:
+    """The record's ``image_id``, else the part of the file's stem after its last ``_``.
+
+    >>> image_id_of({"image": "val2014/COCO_val2014_000000391895.jpg"})
+    '000000391895'
+    """
+    if record.get("image_id") is not None:
+        return str(record["image_id"])
+    return PurePosixPath(str(record["image"])).stem.rpartition("_")[2]
+
+
+def _check_image(record: Record) -> str | None:
+    if not isinstance(record["image"], str) or not record["image"]:
+        return f"image must be a file name, got {record['image']!r}"
+    return None
+
+
+def _check_caption(record: Record) -> str | None:
+    caption = record.get("caption")
+    if caption is None or isinstance(caption, str):
+        return None
+    if isinstance(caption, list) and caption and all(isinstance(c, str) for c in caption):
+        return None
+    return f"caption must be text or a list of texts, got {caption!r:.80}"
+
+
+class CaptionDataset(BaseDataset):
+    """For training. ``image`` as processed, ``text_input`` str, ``image_id`` int.
+
+    ``image_id`` counts the distinct ids (or files, where there are no ids) in the order of the
+    records. Of several captions one is drawn at each access, from torch's generator.
+    """
+
+    required = ("image", "caption")
+
+    def __init__(
+        self,
+        vis_processor: Any = None,
+        text_processor: Any = None,
+        vis_root: str | Path | None = None,
+        ann_paths: Sequence[str | Path] = (),
+    ) -> None:
+        super().__init__(vis_processor, text_processor, vis_root, ann_paths)
+        self.img_ids: dict[Any, int] = {}
+        self._ids = array("q")  # by record; workers share it, the dict they would copy
+        for record in self.annotation:
+            self._ids.append(self.img_ids.setdefault(_train_id(record), len(self.img_ids)))
+
+    @staticmethod
+    def check_record(record: Record) -> str | None:
+        return _check_image(record) or _check_caption(record)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.annotation[index]
+        captions = captions_of(record)
+        choice = int(torch.randint(len(captions), ())) if len(captions) > 1 else 0
+        return {
+            "image": self.load_picture(record["image"]),
+            "text_input": self.text_processor(captions[choice]),
+            "image_id": self._ids[index],
+        }
+
+    def displ_item(self, index: int) -> OrderedDict[str, Any]:
+        return _shown(self.annotation[index], self[index])
+
+
+class CaptionEvalDataset(BaseDataset):
+    """For evaluation. ``image`` as processed, ``image_id`` str, ``instance_id`` str."""
+
+    required = ("image",)
+
+    @staticmethod
+    def check_record(record: Record) -> str | None:
+        return _check_image(record) or _check_caption(record)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.annotation[index]
+        return {
+            "image": self.load_picture(record["image"]),
+            "image_id": image_id_of(record),
+            "instance_id": record["instance_id"],
+        }
+
+    def references(self) -> dict[str, list[str]]:
+        """The captions that people wrote, unprocessed, by ``image_id``; only where there are any.
+
+        Records of one ``image_id`` are put together.
+        """
+        found: dict[str, list[str]] = {}
+        for record in self.annotation:
+            if captions := captions_of(record):
+                found.setdefault(image_id_of(record), []).extend(captions)
+        return found
+
+    def field_by_image(self, name: str) -> dict[str, Any]:
+        """A field of the annotations by ``image_id``.
+
+        Raises:
+            ValueError: A record lacks it.
+        """
+        for record in self.annotation:
+            if name not in record:
+                raise ValueError(f"annotation {record['instance_id']} has no field {name!r}")
+        return {image_id_of(record): record[name] for record in self.annotation}
+
+    def displ_item(self, index: int) -> OrderedDict[str, Any]:
+        return _shown(self.annotation[index], self[index])
+
+
+def _train_id(record: Record) -> Any:
+    image_id = record.get("image_id")
+    return record["image"] if image_id is None else image_id
+
+
+def _shown(record: Record, sample: Sample) -> OrderedDict[str, Any]:
+    return OrderedDict(file=record["image"], caption=record.get("caption"), image=sample["image"])

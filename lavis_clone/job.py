@@ -1,0 +1,307 @@
+"""From a checked config to a runner, and from a job to a model: where all floors are wired."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+from lavis_clone.common.config import Config, load_config
+from lavis_clone.common.context import RunContext, choose_device
+from lavis_clone.common.files import FileError
+from lavis_clone.common.launch import LaunchError, read_environment
+from lavis_clone.common.log import setup_logging
+from lavis_clone.common.optim import build_optimizer
+from lavis_clone.common.reading import ConfigError
+from lavis_clone.common.registry import registry
+from lavis_clone.common.schema import RunConfig
+from lavis_clone.common.seed import seed_everything
+from lavis_clone.datasets.base import ConcatDataset
+from lavis_clone.datasets.loaders import build_loader
+from lavis_clone.datasets.skip import SampleError, SkipLog, appender
+from lavis_clone.processors.base import BaseProcessor
+from lavis_clone.runners.base import RunnerBase, to_device
+from lavis_clone.runners.checkpoints import BEST
+from lavis_clone.tasks import setup_task
+from lavis_clone.tasks.base import BaseTask
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "config.yaml"
+PROCESSOR_KEYS = ("vis_processor", "text_processor")
+Datasets = Mapping[str, Mapping[str, Any]]
+"""Data sets by the builder's name and split."""
+
+
+def build_runner(config: Config) -> RunnerBase:
+    """Make everything that a job needs: its directory, data sets, model, task and runner.
+
+    What can be wrong is looked at first: names and data before weights, weights before the job's
+    directory is made.
+
+    Raises:
+        UnknownName, ConfigError, FileError, WeightError, TypeError, ValueError: before any work.
+    """
+    run = config.run
+    check_processes()
+    runner_class = registry.get_runner_class(run.runner)
+    runner_class.check(run)
+    check_output_dir(run.output_dir)
+    task = setup_task(run)
+    model_class = registry.get_model_class(config.model["arch"])
+    task.check(model_class, run)
+    device = choose_device(run.device)
+    splits = runner_class.splits(run)
+    datasets = build_datasets(config.datasets, splits)
+    check_splits(splits, config.datasets, datasets)
+    check_processors(datasets)
+    sources = {split: _joined(datasets, split) for split in splits}
+    evaluated = list(dict.fromkeys([*run.valid_splits, *run.test_splits]))
+    for split in evaluated:
+        task.check_data(sources[split])
+    seed_everything(run.seed)
+    model = model_class.from_config(config.model)
+    check_picture_size(model, datasets)
+    if run.train_splits and not run.evaluate:
+        build_optimizer(model, run)  # says now what it would say in training
+    for split in evaluated[:1]:
+        rehearse(task, model.to(device), sources[split], device=device)
+    context = RunContext(new_job_directory(run.output_dir), device, seed=run.seed)
+    setup_logging(context)
+    logger.info("job directory: %s", context.output_dir)
+    config.save(context.output_dir / CONFIG_NAME)
+    skips = SkipLog(on_skip=appender(context.output_dir / "skipped.jsonl"))
+    loaders = {
+        split: build_loader(
+            source,
+            batch_size=_batch_size(run, split),
+            is_train=_is_trained(run, split),
+            num_workers=run.num_workers,
+            seed=run.seed,
+            context=context,
+            skips=skips,
+        )
+        for split, source in sources.items()
+    }
+    runner: RunnerBase = runner_class(
+        run, task=task, model=model, loaders=loaders, context=context, config=config.merged
+    )
+    return runner
+
+
+def build_datasets(
+    blocks: Mapping[str, Mapping[str, Any]], splits: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Build the data sets of a ``datasets:`` block: name -> split -> data set.
+
+    Args:
+        splits: The only ones that are needed; the annotations of others are not even looked for.
+    """
+    built: dict[str, dict[str, Any]] = {}
+    for name, block in blocks.items():
+        builder_class = registry.get_builder_class(name)
+        listed = _annotations(block)
+        wanted = {s: a for s, a in listed.items() if splits is None or s in splits}
+        if listed and not wanted:
+            continue
+        info = {"build_info": {**block["build_info"], "annotations": wanted}} if listed else {}
+        builder = builder_class({**block, **info})
+        builder.name = builder.name or name
+        built[name] = builder.build_datasets()
+    return built
+
+
+def new_job_directory(output_dir: Path) -> Path:
+    """Make a directory named after the present second, which no other job has.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d%H%M%S")
+    for number in range(10_000):
+        path = Path(output_dir) / (f"{stamp}_{number}" if number else stamp)
+        try:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if path.exists():
+                continue
+            raise FileError(f"run.output_dir: {output_dir} is a file") from None
+        except OSError as error:
+            raise FileError(f"run.output_dir: cannot make {path}: {error.strerror}") from error
+        return path
+    raise FileError(f"{output_dir} holds ten thousand jobs of this second")
+
+
+def export_checkpoint(source: str | Path, folder: str | Path) -> Path:
+    """Turn a job's checkpoint into a folder that ``load_model_and_preprocess`` takes.
+
+    The processors are those of the job's first data set, over the model type's own.
+
+    Args:
+        source: A job's directory, whose best checkpoint is meant or else its last, or one of its
+            checkpoints.
+
+    Raises:
+        FileError: there is no such job or checkpoint, or ``folder`` is a file.
+        WeightError: the checkpoint does not fit the job's model.
+    """
+    checkpoint = _find_checkpoint(Path(source).expanduser())
+    if Path(folder).is_file():
+        raise FileError(f"{folder} is a file, not a folder to export to")
+    config = load_config(checkpoint.parent / CONFIG_NAME)
+    block = {**config.model, "load_finetuned": False, "load_pretrained": False}
+    if isinstance(block.get("vit"), Mapping):  # nor the weights that the vision tower began with
+        block["vit"] = {k: v for k, v in block["vit"].items() if k != "weights"}
+    model = registry.get_model_class(config.model["arch"]).from_config(block)
+    model.load_checkpoint(str(checkpoint))
+    preprocess = {key: dict(config.preprocess.get(key) or {}) for key in PROCESSOR_KEYS}
+    for key in PROCESSOR_KEYS:
+        named = [found[key] for found in config.datasets.values() if found.get(key)]
+        preprocess[key] |= named[0] if named else {}
+    exported: Path = model.save_pretrained(folder, preprocess=preprocess)
+    return exported
+
+
+def check_processes() -> None:
+    """Refuse to be one of several processes, each of which would do the whole job.
+
+    Raises:
+        LaunchError: torchrun or srun started more than one.
+    """
+    launch, _ = read_environment(os.environ)
+    if launch.world_size > 1:
+        raise LaunchError(
+            f"this is process {launch.rank} of {launch.world_size}, but a job runs in one so far; "
+            "start it without torchrun or srun"
+        )
+
+
+def check_output_dir(output_dir: Path) -> None:
+    """Refuse a place where no job's directory can be made.
+
+    Raises:
+        FileError: naming what is in the way.
+    """
+    place = Path(output_dir).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise FileError(f"run.output_dir: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise FileError(f"run.output_dir: {place} cannot be written to")
+
+
+def check_splits(splits: Sequence[str], blocks: Datasets, datasets: Datasets) -> None:
+    """Refuse splits that no data set has.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    built = {split for found in datasets.values() for split in found}
+    known = sorted(built.union(*(_annotations(block) for block in blocks.values())))
+    if missing := [split for split in splits if split not in built]:
+        listed = ", ".join(known) or "none"
+        raise ConfigError.of(
+            [f"run: no data set has a split {split!r}; there are {listed}" for split in missing]
+        )
+
+
+def check_processors(datasets: Datasets) -> None:
+    """Refuse data sets that would give PIL pictures, of which no batch can be made.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    problems = [
+        f"datasets.{name}.vis_processor.{'train' if split == 'train' else 'eval'}: required, "
+        "but not given"
+        for name, found in datasets.items()
+        for split, dataset in found.items()
+        if type(getattr(dataset, "vis_processor", None)) is BaseProcessor
+    ]
+    if problems:
+        raise ConfigError.of(list(dict.fromkeys(problems)))
+
+
+def check_picture_size(model: Any, datasets: Datasets) -> None:
+    """Refuse processors that make pictures of another size than the model takes.
+
+    Raises:
+        ConfigError: with both sizes.
+    """
+    wanted = getattr(model, "image_size", None)
+    for name, found in datasets.items():
+        for split, dataset in found.items():
+            made = getattr(getattr(dataset, "vis_processor", None), "image_size", None)
+            if None not in (wanted, made) and made != wanted:
+                phase = "train" if split == "train" else "eval"
+                raise ConfigError(
+                    f"datasets.{name}.vis_processor.{phase}.image_size: is {made}, but the model "
+                    f"takes pictures of {wanted} pixels (model.image_size)"
+                )
+
+
+def rehearse(task: BaseTask, model: Any, dataset: Any, *, device: torch.device) -> None:
+    """Evaluate one sample, so that what evaluation refuses is not told after an epoch of training.
+
+    Raises:
+        SampleError: the first samples are all bad.
+    """
+    num_tries = min(len(dataset), SkipLog().limit + 1)
+    for index in range(num_tries):
+        try:
+            sample = dataset[index]
+        except SampleError as error:
+            if index == num_tries - 1:
+                raise SampleError(f"{num_tries} bad samples in a row; the last: {error}") from error
+            continue
+        batch = getattr(dataset, "collater", default_collate)([sample])
+        model.eval()
+        with torch.no_grad():
+            task.rehearse(model, to_device(batch, device))
+        return
+
+
+def _find_checkpoint(source: Path) -> Path:
+    if not source.exists():
+        raise FileError(f"no such job or checkpoint: {source}")
+    if not source.is_dir():
+        return source
+    numbered = {
+        int(match[1]): path
+        for path in source.iterdir()
+        if (match := re.fullmatch(r"checkpoint_(\d+)\.pth", path.name))
+    }
+    if (source / BEST).exists():
+        return source / BEST
+    if not numbered:
+        raise FileError(f"{source} holds no checkpoint")
+    return numbered[max(numbered)]
+
+
+def _annotations(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits that a data set's block lists, but for those that an override has taken out."""
+    listed = (block.get("build_info") or {}).get("annotations") or {}
+    return {split: entry for split, entry in listed.items() if entry is not None}
+
+
+def _joined(datasets: Datasets, split: str) -> Any:
+    """One data set of all that have ``split``."""
+    parts = [found[split] for found in datasets.values() if split in found]
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def _is_trained(run: RunConfig, split: str) -> bool:
+    return split in run.train_splits and not run.evaluate
+
+
+def _batch_size(run: RunConfig, split: str) -> int:
+    return run.batch_size_train if _is_trained(run, split) else run.batch_size_eval

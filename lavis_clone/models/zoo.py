@@ -1,0 +1,139 @@
+"""Models by name: what there is, and how to load it. Listing imports no model and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lavis_clone.common.names import suggest
+from lavis_clone.common.registry import registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from lavis_clone.models.base import BaseModel
+
+MODEL_MODULES: Mapping[str, str] = {
+    "blip_caption": "lavis_clone.models.blip.caption",
+}
+"""Name -> module that registers it. To add a model: write its module, then a line here."""
+
+MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
+    "blip_caption": {
+        "base_coco": "configs/models/blip_caption_base_coco.yaml",
+        "large_coco": "configs/models/blip_caption_large_coco.yaml",
+        "tiny_emoji": "configs/models/blip_caption_tiny_emoji.yaml",
+    },
+}
+"""Name -> model type -> YAML file."""
+
+Processors = dict[str, Any]
+"""A processor per split, ``"train"`` and ``"eval"``."""
+
+
+class ModelZoo:
+    """Every model name with its types; print it to see them as a table."""
+
+    def __init__(self) -> None:
+        self.model_zoo = {name: list(types) for name, types in MODEL_TYPES.items()}
+
+    def __iter__(self) -> Any:
+        return iter(self.model_zoo.items())
+
+    def __len__(self) -> int:
+        return sum(len(types) for types in self.model_zoo.values())
+
+    def __str__(self) -> str:
+        width = max(map(len, self.model_zoo)) + 2
+        head = f"{'Architecture':<{width}}Types\n{'-' * (width + 30)}\n"
+        return head + "\n".join(f"{name:<{width}}{', '.join(types)}" for name, types in self)
+
+
+model_zoo = ModelZoo()
+
+
+def load_model(
+    name: str,
+    model_type: str | None = None,
+    is_eval: bool = False,
+    device: str | torch.device = "cpu",
+    checkpoint: str | None = None,
+) -> BaseModel:
+    """Build a model of the zoo with its weights.
+
+    Args:
+        name: A model, e.g. ``blip_caption``.
+        model_type: One of its types, a folder that ``save_pretrained`` wrote, or
+            ``hf://org/name``; None for the first type.
+        is_eval: Switch dropout off.
+        device: Where to put it.
+        checkpoint: Weights to load instead of the type's: a path, a URL or ``hf://org/name/file``.
+
+    Raises:
+        LookupError: No such name or type; the nearest one is offered.
+    """
+    return _load(name, model_type, is_eval, device, checkpoint)[0]
+
+
+def load_model_and_preprocess(
+    name: str,
+    model_type: str | None = None,
+    is_eval: bool = False,
+    device: str | torch.device = "cpu",
+) -> tuple[BaseModel, Processors, Processors]:
+    """Build a model together with its image and text processors.
+
+    Returns:
+        The model, and a ``{"train": ..., "eval": ...}`` of processors for images and for texts.
+    """
+    model, document = _load(name, model_type, is_eval, device, None)
+    return model, *load_preprocess(document.get("preprocess"))
+
+
+def load_preprocess(config: Mapping[str, Any] | None) -> tuple[Processors, Processors]:
+    """Build the processors of a ``preprocess:`` block; what it lacks passes its input through.
+
+    Returns:
+        Image processors and text processors, each ``{"train": ..., "eval": ...}``.
+    """
+    config = config or {}
+    return _processors(config.get("vis_processor")), _processors(config.get("text_processor"))
+
+
+def _processors(block: Mapping[str, Any] | None) -> Processors:
+    chosen = {}
+    for split in ("train", "eval"):
+        options = dict((block or {}).get(split) or {"name": "base_processor"})
+        processor_class = registry.get_processor_class(options.pop("name"))
+        chosen[split] = processor_class.from_config(options)
+    return chosen
+
+
+def _load(
+    name: str,
+    model_type: str | None,
+    is_eval: bool,
+    device: str | torch.device,
+    checkpoint: str | None,
+) -> tuple[BaseModel, dict[str, Any]]:
+    from lavis_clone.models.base import read_default_config  # here, so that listing needs no torch
+
+    model_class = registry.get_model_class(name)
+    types = model_class.PRETRAINED_MODEL_CONFIG_DICT
+    chosen = model_type or next(iter(types), None)
+    if chosen is None:
+        raise LookupError(f"{name} has no model types; build it with from_config")
+    if chosen not in types and "/" not in chosen and "\\" not in chosen:
+        raise LookupError(
+            f"unknown model type {chosen!r} of {name}{suggest(chosen, types)} "
+            f"(known: {', '.join(types)})"
+        )
+    document = read_default_config(model_class, chosen)
+    block = dict(document["model"])
+    if checkpoint is not None:
+        block |= {"load_finetuned": False, "load_pretrained": False}
+    model = model_class.from_config(block)
+    if checkpoint is not None:
+        model.load_checkpoint(checkpoint)
+    model.train(not is_eval)
+    return model.to(device), document

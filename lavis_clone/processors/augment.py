@@ -1,0 +1,131 @@
+"""RandomAugment, as BLIP and ALBEF train with it: a few random operations per picture.
+
+Source: RandAugment (Cubuk et al., 2019) with the operations and level formulas of
+salesforce-lavis 1.0.2. Random numbers come from torch's generator, so that seeding it makes a
+worker's pictures reproducible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+MAX_LEVEL = 10
+FILL = (128, 128, 128)
+MAX_SHEAR = 0.3
+MAX_TRANSLATE = 10.0
+"""Pixels at level 10."""
+MAX_ROTATE = 30.0
+"""Degrees at level 10."""
+
+Operation = Callable[[Image.Image, float, int], Image.Image]
+"""(RGB picture, strength from 0 to 1, sign) -> RGB picture"""
+
+
+def _identity(image: Image.Image, _strength: float, _sign: int) -> Image.Image:
+    return image
+
+
+def _auto_contrast(image: Image.Image, _strength: float, _sign: int) -> Image.Image:
+    return ImageOps.autocontrast(image)
+
+
+def _equalize(image: Image.Image, _strength: float, _sign: int) -> Image.Image:
+    return ImageOps.equalize(image)
+
+
+def _brightness(image: Image.Image, strength: float, _sign: int) -> Image.Image:
+    factor = _enhance_factor(strength)
+    return image if factor == 1 else ImageEnhance.Brightness(image).enhance(factor)
+
+
+def _sharpness(image: Image.Image, strength: float, _sign: int) -> Image.Image:
+    factor = _enhance_factor(strength)
+    return image if factor == 1 else ImageEnhance.Sharpness(image).enhance(factor)
+
+
+def _enhance_factor(strength: float) -> float:
+    """0.1 to 1.9; exactly 1, which changes nothing, at half strength (level 5)."""
+    return strength * 1.8 + 0.1
+
+
+def _shear_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
+    return _affine(image, (1, -sign * strength * MAX_SHEAR, 0, 0, 1, 0))
+
+
+def _shear_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
+    return _affine(image, (1, 0, 0, -sign * strength * MAX_SHEAR, 1, 0))
+
+
+def _translate_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
+    return _affine(image, (1, 0, sign * strength * MAX_TRANSLATE, 0, 1, 0))
+
+
+def _translate_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
+    return _affine(image, (1, 0, 0, 0, 1, sign * strength * MAX_TRANSLATE))
+
+
+def _rotate(image: Image.Image, strength: float, sign: int) -> Image.Image:
+    angle = sign * strength * MAX_ROTATE
+    return image.rotate(angle, resample=Image.Resampling.BILINEAR, fillcolor=FILL)
+
+
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    """``matrix`` takes a place in the result to its place in ``image``."""
+    return image.transform(
+        image.size,
+        Image.Transform.AFFINE,
+        matrix,
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=FILL,
+    )
+
+
+OPERATIONS: dict[str, Operation] = {
+    "Identity": _identity,
+    "AutoContrast": _auto_contrast,
+    "Brightness": _brightness,
+    "Sharpness": _sharpness,
+    "Equalize": _equalize,
+    "ShearX": _shear_x,
+    "ShearY": _shear_y,
+    "TranslateX": _translate_x,
+    "TranslateY": _translate_y,
+    "Rotate": _rotate,
+}
+
+
+@dataclass(frozen=True)
+class RandomAugment:
+    """Draws ``ops`` operations with replacement and applies each with probability ``p``.
+
+    At level 5, which LAVIS ships, Brightness and Sharpness have the factor 1 and so change
+    nothing; another level makes them work.
+    """
+
+    ops: int = 2
+    level: int = 5
+    """From 0 to 10: shear up to 0.3, shifts up to 10 pixels, turns up to 30 degrees."""
+    p: float = 0.5
+    names: tuple[str, ...] = tuple(OPERATIONS)
+
+    def __post_init__(self) -> None:
+        if self.ops < 0:
+            raise ValueError(f"ops ({self.ops}) must not be negative")
+        if not 0 <= self.level <= MAX_LEVEL:
+            raise ValueError(f"level ({self.level}) must lie in 0..{MAX_LEVEL}")
+        if unknown := [n for n in self.names if n not in OPERATIONS] or not self.names:
+            raise ValueError(f"names must be some of {', '.join(OPERATIONS)}, got {unknown}")
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """RGB picture to RGB picture of the same size."""
+        chosen = torch.randint(len(self.names), (self.ops,)).tolist()
+        chances, signs = torch.rand(2, self.ops).tolist()
+        for index, chance, sign in zip(chosen, chances, signs, strict=True):
+            if chance <= self.p:
+                operation = OPERATIONS[self.names[index]]
+                image = operation(image, self.level / MAX_LEVEL, 1 if sign < 0.5 else -1)
+        return image

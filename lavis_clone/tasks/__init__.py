@@ -1,0 +1,28 @@
+"""Tasks: one step of training, and how a model's answers are asked for and judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lavis_clone.common.registry import registry
+
+if TYPE_CHECKING:
+    from lavis_clone.common.schema import RunConfig
+    from lavis_clone.tasks.base import BaseTask
+
+__all__ = ["setup_task"]
+
+registry.tasks.declare(
+    {
+        "captioning": "lavis_clone.tasks.captioning",
+    }
+)
+
+
+def setup_task(run: RunConfig) -> BaseTask:
+    """The task that ``run.task`` names, with its options.
+
+    Raises:
+        UnknownName: No task has that name.
+    """
+    return registry.get_task_class(run.task).setup_task(run)

@@ -1,0 +1,1 @@
+"""Metrics as functions of numbers and words, unaware of models, files and ranks."""

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lavis_clone.common.optim import build_optimizer, parameter_groups, set_lr
+from lavis_clone.common.schema import RunConfig
+
+
+class Tower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.blocks = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(2))
+        self.norm = nn.LayerNorm([2, 4])
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual_encoder = Tower()
+        self.vlnet = nn.Linear(4, 4)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.temp = nn.Parameter(torch.tensor(0.07))
+
+
+def run(**keys: Any) -> RunConfig:
+    fixed = {"task": "captioning", "batch_size_train": 1, "batch_size_eval": 1, "num_workers": 0}
+    return RunConfig(**{**fixed, "init_lr": 1.0, **keys})
+
+
+def by_name(model: nn.Module, **keys: Any) -> dict[str, tuple[float, float]]:
+    """Weight decay and factor of each trainable weight."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = parameter_groups(model, weight_decay=0.1, **keys)
+    return {
+        names[id(p)]: (group["weight_decay"], group["lr_scale"])
+        for group in groups
+        for p in group["params"]
+    }
+
+
+def test_what_decays() -> None:
+    assert by_name(Model()) == {
+        "visual_encoder.cls_token": (0.1, 1.0),
+        "visual_encoder.blocks.0.weight": (0.1, 1.0),
+        "visual_encoder.blocks.1.weight": (0.1, 1.0),
+        "visual_encoder.norm.weight": (0.0, 1.0),
+        "visual_encoder.norm.bias": (0.0, 1.0),
+        "vlnet.weight": (0.1, 1.0),
+        "vlnet.bias": (0.0, 1.0),
+        "temp": (0.0, 1.0),
+    }
+
+
+def test_layers_learn_slower_the_lower_they_are() -> None:
+    factors = {name: scale for name, (_, scale) in by_name(Model(), lr_layer_decay=0.5).items()}
+    assert factors == {
+        "visual_encoder.cls_token": 0.125,
+        "visual_encoder.blocks.0.weight": 0.25,
+        "visual_encoder.blocks.1.weight": 0.5,
+        "visual_encoder.norm.weight": 1.0,
+        "visual_encoder.norm.bias": 1.0,
+        "vlnet.weight": 1.0,
+        "vlnet.bias": 1.0,
+        "temp": 1.0,
+    }
+
+
+def test_embeddings_lie_below_the_stack_that_is_nearest() -> None:
+    model = nn.ModuleDict(
+        {
+            "visual": Tower(),
+            "text": nn.ModuleDict(
+                {
+                    "embeddings": nn.Embedding(3, 4),
+                    "encoder": nn.ModuleDict(
+                        {"layer": nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(3))}
+                    ),
+                }
+            ),
+        }
+    )
+    factors = by_name(model, lr_layer_decay=0.5)
+    assert factors["text.embeddings.weight"] == (0.1, 0.5**4)
+    assert factors["visual.cls_token"] == (0.1, 0.5**3)
+    assert by_name(Tower(), lr_layer_decay=0.5)["cls_token"] == (0.1, 0.5**3)
+
+
+def test_prefixes_scale_and_the_longest_counts() -> None:
+    scales = {"visual_encoder": 0.1, "visual_encoder.blocks.1": 0.0}
+    factors = by_name(Model(), lr_scale=scales)
+    assert factors["visual_encoder.blocks.0.weight"] == (0.1, 0.1)
+    assert factors["visual_encoder.blocks.1.weight"] == (0.1, 0.0)
+    assert factors["vlnet.weight"] == (0.1, 1.0)
+    with pytest.raises(ValueError, match="'visual_encodr'; did you mean 'visual_encoder'"):
+        by_name(Model(), lr_scale={"visual_encodr": 0.1})
+
+
+def test_a_model_without_trainable_weights() -> None:
+    with pytest.raises(ValueError, match="Linear has no trainable weights"):
+        parameter_groups(nn.Linear(1, 1).requires_grad_(False), weight_decay=0.1)
+
+
+def test_the_optimizer_has_the_betas_and_the_rates_of_the_run() -> None:
+    optimizer = build_optimizer(Model(), run(beta2=0.98, lr_scale={"vlnet": 0.5}, weight_decay=0.2))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.2}
+    set_lr(optimizer, 0.01)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.01, 0.005}
+
+
+def test_a_step_moves_weights_as_adamw_does() -> None:
+    weight = nn.Linear(1, 1, bias=False)
+    weight.weight.data.fill_(1.0)
+    optimizer = build_optimizer(weight, run(init_lr=0.1, weight_decay=0.5))
+    (3.0 * weight(torch.ones(1, 1))).sum().backward()
+    optimizer.step()
+    assert weight.weight.item() == pytest.approx(1.0 - 0.1 * 0.5 - 0.1)  # decay, then a unit step
+
+
+def test_the_factors_survive_saving() -> None:
+    first = build_optimizer(Model(), run(lr_layer_decay=0.5))
+    second = build_optimizer(Model(), run(lr_layer_decay=0.9))
+    second.load_state_dict(first.state_dict())
+    set_lr(second, 1.0)
+    assert {group["lr"] for group in second.param_groups} == {0.125, 0.25, 0.5, 1.0}

@@ -1,0 +1,257 @@
+"""Every model that can be named keeps the promises that the rest of the library relies on.
+
+A new model needs an entry in ``TINY``: a block that builds within a second, what it trains on, and
+what it says about each sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from lavis_clone.common.files import config_file
+from lavis_clone.common.reading import read
+from lavis_clone.common.registry import registry
+from lavis_clone.models.capabilities import Captions, Trains, require
+from lavis_clone.models.zoo import MODEL_MODULES, MODEL_TYPES
+from tests.models import tiny
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A model small enough to test every promise on."""
+
+    block: Callable[[Path], dict[str, Any]]
+    """The ``model:`` block, given a vocabulary file."""
+    samples: Callable[[int], dict[str, Any]]
+    """A training batch of so many samples."""
+    says: Callable[[Any, Mapping[str, Any]], list[Any]]
+    """What the model says about each sample of a batch, as a list of tensors or strings."""
+
+
+def caption_samples(count: int) -> dict[str, Any]:
+    texts = ["a picture of a red cat", "a picture of the dog", "a picture of blue birds and on"]
+    return {
+        "image": tiny.images(count),
+        "text_input": texts[:count],
+        "image_id": list(range(count)),
+    }
+
+
+def captions(model: Any, samples: Mapping[str, Any]) -> list[Any]:
+    output = model.generate_with_confidence(samples, max_length=12, min_length=6)
+    return list(zip(output.text, output.confidence, strict=True))
+
+
+TINY = {
+    "blip_caption": Tiny(block=tiny.caption_block, samples=caption_samples, says=captions),
+}
+
+MODELS = registry.list_models()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_vocabulary(tmp_path_factory.mktemp("vocabulary"))
+
+
+def build(name: str, vocabulary: Path, *, seed: int = 0, **changes: Any) -> Any:
+    """The tiny model with weights that are large enough to tell inputs apart."""
+    torch.manual_seed(seed)
+    block = TINY[name].block(vocabulary) | changes
+    model = registry.get_model_class(name).from_config(block)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+def gradients(model: nn.Module, samples: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """The loss, and each weight's gradient or None."""
+    torch.manual_seed(1)  # of dropout
+    loss = model(samples).loss
+    loss.backward()
+    named = model.named_parameters()
+    grads: dict[str, Any] = {n.replace("_checkpoint_wrapped_module.", ""): p.grad for n, p in named}
+    return loss, grads
+
+
+def test_every_model_has_a_tiny_one() -> None:
+    assert set(TINY) == set(MODELS), "add a model of toy size to TINY"
+    assert set(MODELS) >= {"blip_caption"}
+    assert set(MODEL_TYPES) == set(MODEL_MODULES)
+
+
+def test_listing_the_models_imports_no_torch() -> None:
+    code = (
+        "import sys, lavis_clone.models\n"
+        "from lavis_clone.common.registry import registry\n"
+        "assert 'blip_caption' in registry.list_models()\n"
+        "assert len(lavis_clone.models.model_zoo) > 0\n"
+        "heavy = {'torch', 'timm', 'transformers', 'torchvision', 'decord', 'open_clip'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_class_is_registered_under_its_name(name: str, vocabulary: Path) -> None:
+    model_class = registry.get_model_class(name)
+    assert MODEL_TYPES[name] == model_class.PRETRAINED_MODEL_CONFIG_DICT
+    assert isinstance(build(name, vocabulary), model_class)
+    assert dataclasses.is_dataclass(model_class.Config)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type"), [(name, t) for name, types in MODEL_TYPES.items() for t in types]
+)
+def test_the_block_of_every_type_is_one_that_it_reads(name: str, model_type: str) -> None:
+    document = yaml.safe_load(config_file(MODEL_TYPES[name][model_type]).read_text())
+    config = read(registry.get_model_class(name).Config, document["model"], where="model")
+    assert config.arch == name
+    assert config.model_type == model_type
+    assert config.finetuned or config.pretrained
+    assert "preprocess" in document
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_block_builds_it_again(name: str, vocabulary: Path) -> None:
+    model = build(name, vocabulary)
+    block = model.to_block()
+    assert block["arch"] == name
+    assert yaml.safe_load(yaml.safe_dump(block)) == block
+    again = type(model).from_config(block)
+    again.load_state_dict(model.state_dict())  # strict
+    assert again.to_block() == block
+    samples = TINY[name].samples(2)
+    assert again.eval()(samples).loss.equal(model.eval()(samples).loss)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_is_loaded_again(name: str, vocabulary: Path, tmp_path: Path) -> None:
+    model = build(name, vocabulary).eval()
+    again = type(model).from_pretrained(model.save_pretrained(tmp_path)).eval()
+    for key, value in model.state_dict().items():
+        assert value.equal(again.state_dict()[key]), key
+    samples = TINY[name].samples(2)
+    assert again(samples).loss.equal(model(samples).loss)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_state_hides_outside_the_state_dict(name: str, vocabulary: Path) -> None:
+    first, second = build(name, vocabulary).eval(), build(name, vocabulary, seed=1).eval()
+    samples = TINY[name].samples(2)
+    assert not second(samples).loss.equal(first(samples).loss)
+    second.load_state_dict(first.state_dict())
+    assert second(samples).loss.equal(first(samples).loss)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_of_training_reaches_every_weight(name: str, vocabulary: Path) -> None:
+    model, samples = build(name, vocabulary), TINY[name].samples(3)
+    loss, grads = gradients(model, samples)
+    assert loss.ndim == 0
+    assert loss.isfinite()
+    for key, grad in grads.items():
+        assert grad is not None, f"{key} is trainable and has no gradient"
+        assert grad.isfinite().all(), key
+        if not key.endswith("key.bias"):  # softmax does not see what is added to all scores
+            assert grad.abs().sum() > 0, key
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    changed = [key for key, value in model.named_parameters() if not value.equal(before[key])]
+    assert len(changed) > 0.9 * len(before)
+    assert gradients(model, samples)[0] < loss
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_is_deterministic(name: str, vocabulary: Path) -> None:
+    model, samples = build(name, vocabulary).eval(), TINY[name].samples(3)
+    assert model(samples).loss.equal(model(samples).loss)
+    assert TINY[name].says(model, samples) == TINY[name].says(model, samples)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sample_is_the_same_in_any_batch(name: str, vocabulary: Path) -> None:
+    model, samples = build(name, vocabulary).eval(), TINY[name].samples(3)
+    together = TINY[name].says(model, samples)
+    assert len(together) == 3
+    assert together[0] != together[1]
+    for row in range(3):
+        alone = TINY[name].says(model, {key: v[row : row + 1] for key, v in samples.items()})
+        torch.testing.assert_close(*_comparable(alone[0], together[row]), rtol=1e-4, atol=1e-5)
+
+
+def _comparable(found: Any, expected: Any) -> tuple[list[Any], list[Any]]:
+    """Strings compared exactly, the rest left for ``assert_close``."""
+    texts = [[part for part in side if isinstance(part, str)] for side in (found, expected)]
+    assert texts[0] == texts[1]
+    numbers = [[part for part in side if not isinstance(part, str)] for side in (found, expected)]
+    return numbers[0], numbers[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_not_changed(name: str, vocabulary: Path) -> None:
+    model, samples, same = build(name, vocabulary), TINY[name].samples(2), TINY[name].samples(2)
+    model(samples)
+    TINY[name].says(model, samples)
+    assert samples.keys() == same.keys()
+    for key, value in samples.items():
+        assert value.equal(same[key]) if isinstance(value, Tensor) else value == same[key]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recomputing_activations_changes_nothing(name: str, vocabulary: Path) -> None:
+    if "vit_grad_ckpt" not in {
+        f.name for f in dataclasses.fields(registry.get_model_class(name).Config)
+    }:
+        pytest.skip("the model has no image ViT")
+    samples = TINY[name].samples(2)
+    plain = build(name, vocabulary)
+    saving = build(name, vocabulary, vit_grad_ckpt=True, vit_ckpt_layer=2)
+    assert list(saving.state_dict()) == list(plain.state_dict())
+    (loss, grads), (same_loss, same_grads) = (gradients(m, samples) for m in (plain, saving))
+    torch.testing.assert_close(loss, same_loss)
+    assert grads.keys() == same_grads.keys()
+    for key, grad in grads.items():
+        torch.testing.assert_close(grad, same_grads[key], msg=key)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_finite(name: str, vocabulary: Path) -> None:
+    model, samples = build(name, vocabulary), TINY[name].samples(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(samples).loss
+        said = TINY[name].says(model.eval(), samples)
+    loss.backward()
+    assert loss.isfinite()
+    assert loss.dtype == torch.float32
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_offers_what_tasks_ask_for(name: str, vocabulary: Path) -> None:
+    model = build(name, vocabulary)
+    require(model, Trains, task="any")
+    assert isinstance(model, Captions) == name.endswith("_caption")
+
+
+def test_a_model_without_the_capability_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"task 'captioning' needs a model with generate_with_conf"):
+        require(nn.Linear(1, 1), Captions, task="captioning")
