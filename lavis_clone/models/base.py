@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lavis_clone.common.files import atomic_path, config_file, resolve, write_atomic
-from lavis_clone.common.reading import read
+from lavis_clone.common.reading import ConfigError, first_line, read
 from lavis_clone.models.foreign import resize_position_embeddings
 from lavis_clone.models.weights import LoadReport, load_weights, read_checkpoint, unshared
 
@@ -152,11 +152,21 @@ def read_default_config(model_class: type[BaseModel], name: str) -> dict[str, An
     """The ``model:`` and ``preprocess:`` blocks of a model type, or of a saved folder.
 
     In a folder, ``finetuned`` and ``vocabulary`` become paths into it.
+
+    Raises:
+        FileError: The folder holds no config.
+        ConfigError: The config is broken.
     """
     if name in model_class.PRETRAINED_MODEL_CONFIG_DICT:
         path = config_file(model_class.PRETRAINED_MODEL_CONFIG_DICT[name])
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    document = yaml.safe_load(resolve(f"{name}/{CONFIG_NAME}").read_text(encoding="utf-8"))
+    path = resolve(f"{name}/{CONFIG_NAME}")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {first_line(error)}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        raise ConfigError(f"{path}: must have a block model, as save_pretrained writes it")
     document["model"]["finetuned"] = f"{name}/{WEIGHTS_NAME}"
     if document["model"].get("vocabulary"):
         document["model"]["vocabulary"] = f"{name}/{document['model']['vocabulary']}"

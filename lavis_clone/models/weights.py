@@ -46,9 +46,12 @@ def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
         location: A path, a URL, ``hf://org/name/file`` or ``asset://file``.
 
     Raises:
-        WeightError: The file is not a checkpoint.
+        FileError: There is no such file.
+        WeightError: It is not a checkpoint.
     """
     path = resolve(str(location))
+    if not path.is_file():
+        raise WeightError(f"{path} is a folder, not a checkpoint")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -87,13 +87,14 @@ def test_what_is_not_implemented_keeps_its_traceback():
     assert purpose_of(raised(lambda: BaseModel.build(None))) is None
 
 
-def test_an_error_that_our_code_passes_on_belongs_to_who_raised_it(tmp_path):
+def test_an_error_that_our_code_passes_on_belongs_to_who_raised_it(tmp_path, monkeypatch):
     """read_checkpoint lets errors of the file system through."""
     from lavis_clone.models.weights import read_checkpoint
 
     assert purpose_of(raised(lambda: read_checkpoint(tmp_path / "none.pth"))) is not None
-    (tmp_path / "folder.pth").mkdir()
-    assert purpose_of(raised(lambda: read_checkpoint(tmp_path / "folder.pth"))) is None
+    (tmp_path / "good.pth").touch()
+    monkeypatch.setattr("torch.load", lambda path, **_: os.listdir(path))  # not a folder: OSError
+    assert purpose_of(raised(lambda: read_checkpoint(tmp_path / "good.pth"))) is None
 
 
 def test_every_line_of_a_message_is_marked(capsys):

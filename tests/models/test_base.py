@@ -11,6 +11,7 @@ import yaml
 
 from lavis_clone.common.files import FileError
 from lavis_clone.common.reading import ConfigError
+from lavis_clone.models.base import read_default_config
 from lavis_clone.models.blip.caption import BlipCaption
 from lavis_clone.models.weights import WeightError
 from tests.models import tiny
@@ -169,3 +170,11 @@ def test_all_that_is_wrong_is_said_at_once(vocabulary: Path) -> None:
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no such file: .*absent/config\.yaml"):
         BlipCaption.from_pretrained(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a list", "preprocess: {}", "model: 3"])
+def test_a_broken_saved_config_is_one_line(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="config.yaml") as error:
+        read_default_config(BlipCaption, str(tmp_path))
+    assert "\n" not in str(error.value)

@@ -247,3 +247,8 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no such file: .*absent\.pth"):
         read_checkpoint(tmp_path / "absent.pth")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(WeightError, match="is a folder"):
+        read_checkpoint(tmp_path)

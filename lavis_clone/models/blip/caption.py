@@ -41,6 +41,11 @@ class BlipCaptionConfig(BlipConfig):
     """Every caption starts with it; it is taken off again."""
     label_smoothing: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing ({self.label_smoothing}) must lie in [0, 1)")
+
 
 @registry.register_model("blip_caption")
 class BlipCaption(BaseModel):

@@ -50,6 +50,15 @@ class VisionConfig:
     library with the same backbone, or an EfficientNet of the ``efficientnet_pytorch`` packages."""
 
     def __post_init__(self) -> None:
+        for name in ("img_size", "patch_size", "embed_dim", "depth", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1")
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate ({self.drop_path_rate}) must lie in [0, 1)")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim ({self.embed_dim}) must be a multiple of num_heads ({self.num_heads})"
+            )
         if self.timm is None and self.img_size % self.patch_size:
             raise ValueError(
                 f"img_size ({self.img_size}) must be a multiple of patch_size ({self.patch_size})"

@@ -293,3 +293,19 @@ def test_any_backbone_can_see_for_it(vocabulary: Path) -> None:
     assert len(model.generate({"image": tiny.images(2, size=48)})) == 2
     model(batch(image=tiny.images(3, size=32))).loss.backward()
     assert model.get_parameter("visual_encoder.norm.weight").grad is not None
+
+
+@pytest.mark.parametrize(
+    "block, says",
+    [
+        ({"vit": {"num_heads": 5}}, "embed_dim"),
+        ({"vit": {"depth": 0}}, "depth"),
+        ({"vit": {"drop_path_rate": 1.5}}, "drop_path_rate"),
+        ({"med": {"hidden_size": 0}}, "hidden_size"),
+        ({"med": {"hidden_dropout_prob": -0.1}}, "hidden_dropout_prob"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_impossible_sizes_and_rates_are_told_before_anything_is_built(block, says):
+    with pytest.raises(ConfigError, match=says):
+        BlipCaption.from_config(block)
