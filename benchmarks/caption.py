@@ -10,8 +10,6 @@ take turns, so that a slow moment of the machine hits both; the median of each c
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 import statistics
 import sys
 import time
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from report import circumstances, write_csv
 from tqdm import tqdm
 
 from lavis_clone.models import BlipCaption
@@ -94,10 +93,8 @@ def main() -> None:
                 "transformers_s": round(theirs_s, 3),
                 "ratio": round(theirs_s / ours_s, 2),
                 "repeats": arguments.repeats,
-                "torch": torch.__version__,
                 "transformers": transformers.__version__,
-                "threads": THREADS,
-                "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+                **circumstances(),
             }
         )
         sys.stdout.write(
@@ -105,10 +102,7 @@ def main() -> None:
             f"ratio {theirs_s / ours_s:.2f}\n"
         )
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(arguments.csv, rows)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ such layers take turns, so that the weights come from memory, as they do in a mo
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
+from report import circumstances, write_csv
 from torch import nn
 
 from lavis_clone.models.layers.linear import Linear
@@ -49,23 +48,17 @@ def main() -> None:
         sys.stdout.write(
             f"{count:4} rows: {ours:.3f} ms, torch {theirs:.3f} ms, {theirs / ours:.2f}x\n"
         )
-        machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         rows.append(
             {
                 "rows": count,
                 "lavis_clone_ms": round(ours, 4),
                 "torch_ms": round(theirs, 4),
                 "ratio": round(theirs / ours, 2),
-                "torch": torch.__version__,
-                "threads": THREADS,
-                "machine": machine,
+                **circumstances(),
             }
         )
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(arguments.csv, rows)
 
 
 if __name__ == "__main__":

@@ -240,12 +240,13 @@ def caption(
 def export(
     job: Annotated[str, typer.Argument(help="A job's directory, or one of its checkpoints")],
     folder: Annotated[Path, typer.Argument(help="Where to write the model")],
+    half: Annotated[bool, typer.Option("--half", help="Store fp16: half the size")] = False,
 ) -> None:
     """Turn a trained model into a folder for caption --type and load_model_and_preprocess."""
     with told_in_one_line():
         from lavis_clone.job import export_checkpoint
 
-        sys.stdout.write(f"{export_checkpoint(job, folder)}\n")
+        sys.stdout.write(f"{export_checkpoint(job, folder, half=half)}\n")
 
 
 def _show_scores(scores: dict[str, dict[str, float]]) -> None:

@@ -140,7 +140,7 @@ def new_job_directory(output_dir: Path) -> Path:
     raise FileError(f"{output_dir} holds ten thousand jobs of this second")
 
 
-def export_checkpoint(source: str | Path, folder: str | Path) -> Path:
+def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = False) -> Path:
     """Turn a job's checkpoint into a folder that ``load_model_and_preprocess`` takes.
 
     The processors are those of the job's first data set, over the model type's own.
@@ -148,6 +148,7 @@ def export_checkpoint(source: str | Path, folder: str | Path) -> Path:
     Args:
         source: A job's directory, whose best checkpoint is meant or else its last, or one of its
             checkpoints.
+        half: Store the weights in fp16, at half the size.
 
     Raises:
         FileError: there is no such job or checkpoint, or ``folder`` is a file.
@@ -166,7 +167,8 @@ def export_checkpoint(source: str | Path, folder: str | Path) -> Path:
     for key in PROCESSOR_KEYS:
         named = [found[key] for found in config.datasets.values() if found.get(key)]
         preprocess[key] |= named[0] if named else {}
-    exported: Path = model.save_pretrained(folder, preprocess=preprocess)
+    dtype = torch.float16 if half else None
+    exported: Path = model.save_pretrained(folder, preprocess=preprocess, dtype=dtype)
     return exported
 
 

@@ -9,10 +9,12 @@ import shutil
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from lavis_clone import load_model, load_model_and_preprocess
 from lavis_clone.cli import evaluate_file, train_file
 from lavis_clone.common.config import load_config
+from lavis_clone.job import export_checkpoint
 from tests.e2e import toys
 
 
@@ -231,3 +233,14 @@ def test_a_loss_that_is_no_number_stops_in_one_line(recipe, tmp_path):
     assert re.match(r"error: the loss is nan in epoch 0, batch \d; a lower run.init_lr", line)
     assert "Traceback" not in done.stderr
     assert not list(toys.the_job(tmp_path / "output").glob("*.pth"))
+
+
+def test_export_can_store_half_the_bytes(trained, tmp_path):
+    _, _, job, _ = trained
+    full = export_checkpoint(job, tmp_path / "full") / "model.safetensors"
+    half = export_checkpoint(job, tmp_path / "half", half=True) / "model.safetensors"
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    weights = load_file(half)
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float16}
+    for name, weight in load_file(full).items():
+        torch.testing.assert_close(weights[name].float(), weight.float(), rtol=1e-3, atol=1e-6)
