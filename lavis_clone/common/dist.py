@@ -6,6 +6,8 @@ are several. A collective must be reached by every process, in the same order.
 
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -20,15 +22,21 @@ T = TypeVar("T")
 
 
 def start(*, rank: int, world_size: int, url: str, backend: str, timeout: timedelta) -> None:
-    """Join the other processes; waits until all are there."""
+    """Join the other processes, until this one exits; waits until all are there."""
     dist.init_process_group(
         backend, init_method=url, rank=rank, world_size=world_size, timeout=timeout
     )
+    atexit.register(stop)
 
 
 def stop() -> None:
-    """Leave the other processes; nothing to do in a single one."""
+    """Leave the other processes; nothing to do in a single one.
+
+    The group's own threads must end before Python does: one that lets go of a tensor later aborts
+    the process. They end with the last owner of the group, and a replica that is garbage owns it.
+    """
     if dist.is_available() and dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

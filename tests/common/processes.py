@@ -25,7 +25,6 @@ def run_distributed(
         f"from lavis_clone.common import dist, launch; import {module} as script\n"
         "launch.init_distributed(device='cpu')\n"
         f"for name in {functions!r}: getattr(script, name)()\n"
-        "dist.stop()\n"
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
