@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,19 @@ class Progress:
             raise ValueError(f"steps_per_epoch ({self.steps_per_epoch}) must be at least 1")
         if not 0 <= self.step <= self.total_steps:
             raise ValueError(f"step ({self.step}) must lie in 0..total_steps ({self.total_steps})")
+
+    @classmethod
+    def of_samples(cls, samples: Mapping[str, Any]) -> Progress | None:
+        """What LAVIS writes into a batch: ``epoch``, ``iters`` and ``num_iters_per_epoch``.
+
+        Returns:
+            None when one of them is absent. Where training ends is not known, so it is now.
+        """
+        if not {"epoch", "iters", "num_iters_per_epoch"} <= samples.keys():
+            return None
+        steps = int(samples["num_iters_per_epoch"])
+        done = int(samples["epoch"]) * steps + int(samples["iters"])
+        return cls(step=done, steps_per_epoch=steps, total_steps=done)
 
     @property
     def epoch(self) -> float:

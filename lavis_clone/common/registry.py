@@ -77,6 +77,17 @@ class Registry(Generic[T]):
             )
         return self._items[name]
 
+    def name_of(self, item: object) -> str:
+        """The first name that ``item`` was registered under.
+
+        Raises:
+            UnknownName: it has none.
+        """
+        for name, known in self._items.items():
+            if known is item:
+                return name
+        raise UnknownName(f"{item!r} is registered under no {self.kind} name")
+
     def names(self) -> list[str]:
         """Every name that ``get`` accepts, sorted; imports no component."""
         self._open()

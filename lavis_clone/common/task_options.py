@@ -78,12 +78,18 @@ class ReadingComprehensionOptions(VqaOptions):
     """Layer of the matching model whose attention says what is relevant."""
 
 
+ImageTokens = Literal["auto", "ram", "disk", "recompute"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetrievalOptions:
     """How image-text retrieval is evaluated."""
 
     k_test: int = 256
     """Candidates of each query that the matching head re-ranks; dual encoders have none."""
+    image_tokens: ImageTokens = "auto"
+    """Where encoded images wait to be re-ranked: ``ram``, a temporary file on ``disk``, or nowhere:
+    ``recompute`` encodes them once more. ``auto`` takes the first that has room. Not in LAVIS."""
 
     def __post_init__(self) -> None:
         _require([("k_test", self.k_test, 1)])

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from lavis_clone.common.files import atomic_path, config_file, resolve, write_atomic
 from lavis_clone.common.reading import ConfigError, first_line, read
@@ -40,8 +40,10 @@ class BaseModel(nn.Module):
     """Entries of fine-tuned checkpoints that carry nothing for this model."""
     PRETRAINED_MAY_BE_IGNORED: ClassVar[tuple[str, ...]] = ()
     """Further ones in ``pretrained`` files, e.g. the heads of other objectives."""
+    MAY_STAY: ClassVar[tuple[str, ...]] = ()
+    """What a model needs for training alone, and a checkpoint need not hold."""
     PRETRAINED_MAY_STAY: ClassVar[tuple[str, ...]] = ()
-    """Weights that ``pretrained`` files do not hold, e.g. a new head."""
+    """Further weights that ``pretrained`` files do not hold, e.g. a new head."""
 
     config: Any
 
@@ -62,6 +64,7 @@ class BaseModel(nn.Module):
         """
         config: Any = read(cls.Config, block, where="model")
         model = cls.build(config)
+        model.start()
         if config.load_finetuned and config.finetuned:
             model.load_checkpoint(config.finetuned)
         elif config.load_pretrained and config.pretrained:
@@ -77,7 +80,7 @@ class BaseModel(nn.Module):
         Raises:
             WeightError: naming what is missing, left over or of another shape.
         """
-        return self._load(location, self.MAY_BE_IGNORED, ())
+        return self._load(location, self.MAY_BE_IGNORED, self.MAY_STAY)
 
     def load_from_pretrained(self, location: str | Path) -> LoadReport:
         """Start from a pre-trained model of the family: its other heads are left out.
@@ -86,14 +89,34 @@ class BaseModel(nn.Module):
             WeightError: naming what is missing, left over or of another shape.
         """
         ignored = (*self.MAY_BE_IGNORED, *self.PRETRAINED_MAY_BE_IGNORED)
-        return self._load(location, ignored, self.PRETRAINED_MAY_STAY)
+        may_stay = (*self.MAY_STAY, *self.PRETRAINED_MAY_STAY)
+        return self._load(location, ignored, may_stay, pretrained=True)
+
+    def start(self) -> None:
+        """Put what the config names into fresh weights, before a checkpoint is loaded."""
+
+    def convert(self, state: dict[str, Tensor], *, pretrained: bool) -> dict[str, Tensor]:  # noqa: ARG002  # subclasses use it
+        """Turn a checkpoint of another size, or of a relative, into one of this model.
+
+        Args:
+            pretrained: Whether it is a pre-trained model to start from.
+        """
+        return resize_position_embeddings(state, self, self.POSITION_EMBEDDINGS)
+
+    def after_load(self, report: LoadReport) -> None:
+        """Set what depends on the weights, when a checkpoint has been loaded."""
 
     def _load(
-        self, location: str | Path, may_be_ignored: tuple[str, ...], may_stay: tuple[str, ...]
+        self,
+        location: str | Path,
+        may_be_ignored: tuple[str, ...],
+        may_stay: tuple[str, ...],
+        *,
+        pretrained: bool = False,
     ) -> LoadReport:
-        state = read_checkpoint(location)
-        state = resize_position_embeddings(state, self, self.POSITION_EMBEDDINGS)
+        state = self.convert(read_checkpoint(location), pretrained=pretrained)
         report = load_weights(self, state, may_be_ignored=may_be_ignored, may_stay_at_init=may_stay)
+        self.after_load(report)
         logger.info("%s: %s", location, report)
         return report
 

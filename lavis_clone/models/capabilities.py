@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from lavis_clone.common.progress import Progress
-from lavis_clone.models.outputs import GenerationOutput, ModelOutput
+from lavis_clone.models.outputs import (
+    AnswerOutput,
+    ClassOutput,
+    FeatureOutput,
+    GenerationOutput,
+    ImageEmbeddings,
+    ModelOutput,
+    TextEmbeddings,
+)
 
 
 @runtime_checkable
@@ -25,6 +35,48 @@ class Captions(Protocol):
     def generate_with_confidence(
         self, samples: Mapping[str, Any], **options: Any
     ) -> GenerationOutput: ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """Answers questions about pictures."""
+
+    def predict_answers_with_confidence(
+        self, samples: Mapping[str, Any], **options: Any
+    ) -> AnswerOutput: ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Sorts samples into classes."""
+
+    def predict(self, samples: Mapping[str, Any]) -> ClassOutput: ...
+
+
+@runtime_checkable
+class ExtractsFeatures(Protocol):
+    """Turns pictures and texts into vectors."""
+
+    def extract_features(self, samples: Mapping[str, Any], mode: str = ...) -> FeatureOutput: ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Puts pictures and texts into one space, where their dot product says how alike they are."""
+
+    def embed_images(self, images: Tensor) -> ImageEmbeddings:
+        """``(B, 3, H, W)``"""
+
+    def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+        """All texts are padded to the same length, so that batches can be put together."""
+
+
+@runtime_checkable
+class Matches(Embeds, Protocol):
+    """Also judges a picture and a text together."""
+
+    def match_pairs(self, tokens: Tensor, texts: TextEmbeddings) -> Tensor:
+        """Judge one picture ``(N, E)`` against K texts: ``(K,)`` logits of "they match"."""
 
 
 def require(model: object, capability: type, *, task: str) -> None:

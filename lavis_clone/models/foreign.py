@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,8 @@ def _is_square_grid(positions: Tensor, own: Tensor, *, num_extra: int) -> bool:
 
 
 def _num_patches(model: nn.Module, name: str) -> int:
-    return model.get_submodule(name.rpartition(".")[0]).patch_embed.num_patches  # type: ignore[union-attr,return-value]  # timm's API
+    owner = name.rpartition(".")[0]  # "" is the model itself
+    return model.get_submodule(owner).patch_embed.num_patches  # type: ignore[union-attr,return-value]  # timm's API
 
 
 def resize_grid(positions: Tensor, length: int, num_patches: int) -> Tensor:
@@ -61,6 +62,107 @@ def resize_grid(positions: Tensor, length: int, num_patches: int) -> Tensor:
     square = F.interpolate(square.float(), (new, new), mode="bicubic", align_corners=False)
     grid = square.flatten(2).transpose(1, 2).to(positions.dtype)  # (1, m * m, E)
     return torch.cat([extra, grid], dim=1)
+
+
+def bert_to_own(
+    state: Mapping[str, Tensor], bert: nn.Module, *, tokens: Sequence[str], own: Sequence[str]
+) -> dict[str, Tensor]:
+    """Turn a published BERT into the weights that a text tower of its width can start from.
+
+    Layers and positions that the tower lacks are left out, and so are the pooler and the heads. The
+    type embedding that BERT adds to every token becomes part of the positions, where the tower has
+    none of its own. A token is found by its text, so that the two may have other vocabularies.
+
+    Args:
+        state: Names such as ``bert.encoder.layer.0...`` or ``encoder.layer.0...``.
+        bert: The tower, a ``BertModel``.
+        tokens: The vocabulary of ``state``.
+        own: The tower's.
+
+    Returns:
+        What both have. Cross-attention, and tokens that ``state`` does not know, keep their values.
+
+    Raises:
+        ValueError: ``state`` is no BERT, or one of another width.
+    """
+    names = {re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", n)): n for n in state}
+    found = {name.removeprefix("bert."): state[old] for name, old in names.items()}
+    current = {name: value.detach() for name, value in bert.state_dict().items()}
+    source = found.get("embeddings.word_embeddings.weight")
+    width = current["embeddings.word_embeddings.weight"].shape[1]
+    if source is None:
+        raise ValueError("holds no BERT")
+    if source.shape[1] != width:
+        raise ValueError(f"holds a BERT of hidden_size {source.shape[1]}, not of {width}")
+    if len(source) != len(tokens):
+        raise ValueError(f"holds a BERT of {len(source)} tokens, not of {len(tokens)}")
+    types = found.get("embeddings.token_type_embeddings.weight")
+    if types is not None and "embeddings.token_type_embeddings.weight" not in current:
+        positions = found["embeddings.position_embeddings.weight"]
+        found["embeddings.position_embeddings.weight"] = positions + types[0]
+    places = {token: index for index, token in enumerate(tokens)}
+    known = [(i, places[token]) for i, token in enumerate(own) if token in places]
+    words = current["embeddings.word_embeddings.weight"].clone()
+    rows, sources = (list(part) for part in zip(*known, strict=True))
+    words[rows] = source[sources].to(words)
+    length = len(current["embeddings.position_embeddings.weight"])
+    found["embeddings.word_embeddings.weight"] = words
+    found["embeddings.position_embeddings.weight"] = found["embeddings.position_embeddings.weight"][
+        :length
+    ]
+    return {name: value for name, value in found.items() if name in current}
+
+
+def without_bert_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn an ALBEF pre-training file's text tower into one without a language-modelling head.
+
+    There the encoder stands under ``text_encoder.bert.``, here under ``text_encoder.``.
+    """
+    return {
+        re.sub(r"^(text_encoder(?:_m)?)\.bert\.", r"\1.", name): value
+        for name, value in state.items()
+    }
+
+
+def with_twin_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Let a BLIP text encoder look at two images: each gets a copy of the cross-attention.
+
+    What cross-attention to one image is called ``self`` and ``output.dense`` is ``self0``,
+    ``self1`` and ``output.dense0``, ``output.dense1`` with two; they share the LayerNorm.
+    """
+    single = re.compile(r"^(text_encoder(?:_m)?\..*\.crossattention\.(?:self|output\.dense))\.")
+    twins: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if single.match(name):
+            twins |= {single.sub(rf"\g<1>{image}.", name): value for image in (0, 1)}
+        else:
+            twins[name] = value
+    return twins
+
+
+def with_doubled_layers(state: Mapping[str, Tensor], *, first: int, num: int) -> dict[str, Tensor]:
+    """Let an ALBEF text encoder look at two images: each layer that looks becomes two equal ones.
+
+    A file that has all layers already is left as it is.
+
+    Args:
+        first: The first layer that looks at images.
+        num: Layers of the text encoder when doubled.
+    """
+    pattern = re.compile(r"^(text_encoder(?:_m)?\.encoder\.layer\.)(\d+)(\..+)$")
+    places = [(name, pattern.match(name)) for name in state]
+    if first + num != 2 * (1 + max((int(found[2]) for _, found in places if found), default=0)):
+        return dict(state)
+    doubled = {}
+    for name, found in places:
+        index = int(found[2]) if found else -1
+        if found is None or index < first:
+            doubled[name] = state[name]
+            continue
+        for second in (0, 1):
+            layer = first + 2 * (index - first) + second
+            doubled[f"{found[1]}{layer}{found[3]}"] = state[name]
+    return doubled
 
 
 _STEM_AND_HEAD = {

@@ -40,6 +40,25 @@ class TokenBatch:
     num_truncated: int = 0
     """Texts that were longer than the limit and lost their tail; their end token is kept."""
 
+    @property
+    def attention_mask(self) -> Tensor:
+        """The mask under the name that transformers gives it."""
+        return self.mask
+
+    def select(self, rows: Tensor) -> TokenBatch:
+        """The texts with these indices."""
+        return TokenBatch(self.input_ids[rows], self.mask[rows])
+
+    def shortened(self) -> TokenBatch:
+        """Without the columns that are padding in all rows."""
+        longest = int(self.mask.sum(dim=1).max())
+        return TokenBatch(self.input_ids[:, :longest], self.mask[:, :longest], self.num_truncated)
+
+    def interleaved(self, other: TokenBatch) -> TokenBatch:
+        """This one's first text, the other's first, this one's second, and so on."""
+        ids, masks = (self.input_ids, other.input_ids), (self.mask, other.mask)
+        return TokenBatch(torch.stack(ids, 1).flatten(0, 1), torch.stack(masks, 1).flatten(0, 1))
+
 
 class Tokenizer:
     """Turns texts into ``[CLS] ... [SEP]`` ids and back.

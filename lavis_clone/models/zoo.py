@@ -14,15 +14,62 @@ if TYPE_CHECKING:
     from lavis_clone.models.base import BaseModel
 
 MODEL_MODULES: Mapping[str, str] = {
+    "albef_classification": "lavis_clone.models.albef.classification",
+    "albef_feature_extractor": "lavis_clone.models.albef.features",
+    "albef_nlvr": "lavis_clone.models.albef.nlvr",
+    "albef_pretrain": "lavis_clone.models.albef.pretrain",
+    "albef_retrieval": "lavis_clone.models.albef.retrieval",
     "blip_caption": "lavis_clone.models.blip.caption",
+    "blip_classification": "lavis_clone.models.blip.classification",
+    "blip_feature_extractor": "lavis_clone.models.blip.features",
+    "blip_image_text_matching": "lavis_clone.models.blip.matching",
+    "blip_nlvr": "lavis_clone.models.blip.nlvr",
+    "blip_pretrain": "lavis_clone.models.blip.pretrain",
+    "blip_retrieval": "lavis_clone.models.blip.retrieval",
 }
 """Name -> module that registers it. To add a model: write its module, then a line here."""
 
 MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
+    "albef_classification": {
+        "ve": "configs/models/albef_classification_ve.yaml",
+    },
+    "albef_feature_extractor": {
+        "base": "configs/models/albef_feature_extractor.yaml",
+    },
+    "albef_nlvr": {
+        "nlvr": "configs/models/albef_nlvr.yaml",
+    },
+    "albef_pretrain": {
+        "base": "configs/models/albef_pretrain_base.yaml",
+    },
+    "albef_retrieval": {
+        "coco": "configs/models/albef_retrieval_coco.yaml",
+        "flickr": "configs/models/albef_retrieval_flickr.yaml",
+    },
     "blip_caption": {
         "base_coco": "configs/models/blip_caption_base_coco.yaml",
         "large_coco": "configs/models/blip_caption_large_coco.yaml",
         "tiny_emoji": "configs/models/blip_caption_tiny_emoji.yaml",
+    },
+    "blip_classification": {
+        "base": "configs/models/blip_classification_base.yaml",
+    },
+    "blip_feature_extractor": {
+        "base": "configs/models/blip_feature_extractor_base.yaml",
+    },
+    "blip_image_text_matching": {
+        "base": "configs/models/blip_itm_base.yaml",
+        "large": "configs/models/blip_itm_large.yaml",
+    },
+    "blip_nlvr": {
+        "nlvr": "configs/models/blip_nlvr.yaml",
+    },
+    "blip_pretrain": {
+        "base": "configs/models/blip_pretrain_base.yaml",
+    },
+    "blip_retrieval": {
+        "coco": "configs/models/blip_retrieval_coco.yaml",
+        "flickr": "configs/models/blip_retrieval_flickr.yaml",
     },
 }
 """Name -> model type -> YAML file."""

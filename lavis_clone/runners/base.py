@@ -189,7 +189,7 @@ class RunnerBase:
         steps = -(-len(loader) // self.run.accum_grad_iters)
         losses = EpochLosses(epoch)
         learning_rate = 0.0
-        with self._bar(loader, f"epoch {epoch}") as bar:
+        with self.bar(loader, f"epoch {epoch}") as bar:
             for step, group in enumerate(_groups(bar, self.run.accum_grad_iters)):
                 progress = Progress(
                     step=epoch * steps + step,
@@ -261,12 +261,15 @@ class RunnerBase:
     def _evaluate_split(self, split: str, epoch: int | str) -> dict[str, float]:
         loader = self.loaders[split]
         self.model.eval()
-        device, precision = self.context.device, self.run.precision
-        with torch.no_grad(), self._bar(loader, split) as bar, autocast(device, precision):
-            batches = (to_device(samples, device) for samples in bar)
-            rows = self.task.unique(self.task.evaluation(self.model, batches))
+        with torch.no_grad(), autocast(self.context.device, self.run.precision):
+            rows = self.task.unique(self.task.evaluation(self.model, _Batches(self, split)))
         path = self.context.output_dir / "result" / f"{split}_epoch{epoch}.json"
         write_atomic(path, json.dumps(rows, ensure_ascii=False, default=str))
+        for name, content in self.task.files(rows).items():
+            write_atomic(
+                self.context.output_dir / name,
+                json.dumps(content, ensure_ascii=False, default=str),
+            )
         scores = self.task.score(rows, loader.dataset)
         logger.info("%s: %s", split, {k: round(v, 4) for k, v in scores.items()})
         return scores
@@ -321,7 +324,7 @@ class RunnerBase:
             file.write(json.dumps(entry) + "\n")
 
     @contextlib.contextmanager
-    def _bar(self, loader: Loader, label: str) -> Iterator[Any]:
+    def bar(self, loader: Loader, label: str) -> Iterator[Any]:
         """The loader, shown as a bar on a terminal; the log's lines go above it."""
         bar = tqdm(loader, desc=label, disable=None, dynamic_ncols=True, leave=False)
         if bar.disable:
@@ -329,6 +332,20 @@ class RunnerBase:
             return
         with logging_redirect_tqdm([logging.getLogger("lavis_clone")]), bar:
             yield bar
+
+
+class _Batches:
+    """A split's batches on the runner's device, as often as they are asked for."""
+
+    def __init__(self, runner: RunnerBase, split: str) -> None:
+        self._runner, self._split = runner, split
+        self.dataset = runner.loaders[split].dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        runner = self._runner
+        with runner.bar(runner.loaders[self._split], self._split) as bar:
+            for samples in bar:
+                yield to_device(samples, runner.context.device)
 
 
 def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

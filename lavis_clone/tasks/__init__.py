@@ -14,7 +14,13 @@ __all__ = ["setup_task"]
 
 registry.tasks.declare(
     {
+        "aok_vqa": "lavis_clone.tasks.vqa",
         "captioning": "lavis_clone.tasks.captioning",
+        "gqa": "lavis_clone.tasks.vqa",
+        "image_text_pretrain": "lavis_clone.tasks.pretraining",
+        "multimodal_classification": "lavis_clone.tasks.classification",
+        "retrieval": "lavis_clone.tasks.retrieval",
+        "vqa": "lavis_clone.tasks.vqa",
     }
 )
 

@@ -75,7 +75,11 @@ class BaseTask(ABC):
         """A row for each sample of a batch."""
 
     def evaluation(self, model: Any, batches: Iterable[Mapping[str, Any]]) -> list[Row]:
-        """A row for each sample of a split; tasks that compare samples override it."""
+        """A row for each sample of a split; tasks that compare samples override it.
+
+        Args:
+            batches: The runner's can be gone through more than once, and have a ``dataset``.
+        """
         return [row for samples in batches for row in self.valid_step(model, samples)]
 
     def rehearse(self, model: Any, samples: Mapping[str, Any]) -> None:
@@ -85,6 +89,10 @@ class BaseTask(ABC):
     @abstractmethod
     def score(self, rows: Sequence[Row], dataset: Any) -> dict[str, float]:
         """Judge the rows of a whole split, ``agg_metrics`` among the scores; {} if it cannot be."""
+
+    def files(self, rows: Sequence[Row]) -> dict[str, Any]:  # noqa: ARG002
+        """What to write into the job's directory besides the rows: JSON by the file's name."""
+        return {}
 
     def unique(self, rows: Iterable[Row]) -> list[Row]:
         """Drop rows that repeat an earlier one's ``key``."""

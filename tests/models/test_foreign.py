@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lavis_clone.common.reading import read
+from lavis_clone.common.registry import registry
+from lavis_clone.models.encoders.bert import BertConfig, BertModel
 from lavis_clone.models.foreign import resize_grid, resize_position_embeddings
+from lavis_clone.models.weights import WeightError
 from tests.models import tiny
 
 NAME = "visual_encoder.pos_embed"
@@ -119,3 +123,40 @@ def test_a_real_tower_of_another_size_takes_them(vocabulary: Path) -> None:
     state = resize_position_embeddings(small.state_dict(), large, large.POSITION_EMBEDDINGS)
     assert state[NAME].shape == (1, 1 + 9, 8)
     assert state[NAME][:, :1].equal(small.state_dict()[NAME][:, :1])
+
+
+def test_a_published_bert_becomes_a_text_tower(vocabulary: Path, tmp_path: Path) -> None:
+    """Words are found by their text, and BERT's type embedding goes into the positions."""
+    published = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "zebra", "cat"]
+    words = tmp_path / "published.txt"
+    words.write_text("\n".join(published) + "\n")
+    sizes = tiny.text_block(vocab_size=len(published), num_hidden_layers=3, fusion_layer=3)
+    source = BertModel(read(BertConfig, sizes | {"max_position_embeddings": 40}))
+    state = {f"bert.{k}": torch.randn_like(v) for k, v in source.state_dict().items()}
+    types = torch.randn(2, 12)
+    extra = {"embeddings.token_type_embeddings.weight": types, "pooler.dense.bias": torch.ones(12)}
+    torch.save(state | {f"bert.{k}": v for k, v in extra.items()}, tmp_path / "bert.pth")
+    block = tiny.block("blip_retrieval", queue_size=4)(vocabulary) | {
+        "text_weights": str(tmp_path / "bert.pth"),
+        "text_weights_vocabulary": str(words),
+    }
+    model = registry.get_model_class("blip_retrieval").from_config(block)
+    own, tokens = model.text_encoder.state_dict(), model.tokenizer
+    embedded = own["embeddings.word_embeddings.weight"]
+    given = state["bert.embeddings.word_embeddings.weight"]
+    for word in ("dog", "cat", "[SEP]"):
+        assert embedded[tokens.id(word)].equal(given[published.index(word)])
+    positions = state["bert.embeddings.position_embeddings.weight"][:32] + types[0]
+    assert own["embeddings.position_embeddings.weight"].equal(positions)
+    key = "encoder.layer.1.output.dense.weight"
+    assert own[key].equal(state[f"bert.{key}"])
+    assert model.text_encoder_m.state_dict()[key].equal(own[key])
+    assert "text_weights" not in model.to_block()
+
+
+def test_a_bert_of_another_width_is_refused(vocabulary: Path, tmp_path: Path) -> None:
+    state = BertModel(read(BertConfig, tiny.text_block(hidden_size=6, vocab_size=9))).state_dict()
+    torch.save(state, tmp_path / "bert.pth")
+    block = tiny.block("blip_caption")(vocabulary) | {"text_weights": str(tmp_path / "bert.pth")}
+    with pytest.raises(WeightError, match="text_weights: .*hidden_size 6.* 12"):
+        registry.get_model_class("blip_caption").from_config(block)

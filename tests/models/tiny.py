@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def text_block(**changes: Any) -> dict[str, Any]:
         "max_position_embeddings": 32,
     }
     return sizes | changes
+
+
+def block(arch: str, **changes: Any) -> Callable[[Path], dict[str, Any]]:
+    """The ``model:`` block of any model, given a vocabulary."""
+
+    def given(vocabulary: Path) -> dict[str, Any]:
+        own = {"arch": arch, "vit": vision_block(), "med": text_block(), "max_txt_len": 12}
+        return own | {"vocabulary": str(vocabulary)} | changes
+
+    return given
 
 
 def caption_block(vocabulary: Path, **changes: Any) -> dict[str, Any]:

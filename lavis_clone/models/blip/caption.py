@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.registry import registry
-from lavis_clone.models.base import BaseModel
 from lavis_clone.models.blip.config import DECODE, BlipConfig
-from lavis_clone.models.encoders.vit import build_vision_encoder, check_images
 from lavis_clone.models.generation.loop import generate
 from lavis_clone.models.generation.options import GenerationOptions, Written
 from lavis_clone.models.heads.language import IGNORED, LanguageModel
@@ -28,6 +26,7 @@ from lavis_clone.models.outputs import (
     ModelOutput,
 )
 from lavis_clone.models.tokenizers import Tokenizer
+from lavis_clone.models.vision_text import VisionTextModel
 from lavis_clone.models.zoo import MODEL_TYPES
 
 NUCLEUS_REPETITION_PENALTY = 1.1  # what v1.0.2 samples with, whatever it is asked for
@@ -48,7 +47,7 @@ class BlipCaptionConfig(BlipConfig):
 
 
 @registry.register_model("blip_caption")
-class BlipCaption(BaseModel):
+class BlipCaption(VisionTextModel):
     """Writes captions.
 
     >>> from lavis_clone import load_model_and_preprocess
@@ -57,6 +56,7 @@ class BlipCaption(BaseModel):
 
     Config = BlipCaptionConfig
     PRETRAINED_MODEL_CONFIG_DICT = MODEL_TYPES["blip_caption"]
+    config: BlipCaptionConfig
     PRETRAINED_MAY_BE_IGNORED = (
         r"^(text_encoder|visual_encoder_m|text_encoder_m|text_decoder_m)\.",
         r"^(vision_proj|text_proj|itm_head)(_m)?\.",
@@ -71,14 +71,9 @@ class BlipCaption(BaseModel):
         tokenizer: Tokenizer,
         config: BlipCaptionConfig,
     ) -> None:
-        super().__init__()
-        self.visual_encoder = image_encoder
+        super().__init__(image_encoder, tokenizer=tokenizer, config=config)
         self.text_decoder = text_decoder
-        self.tokenizer = tokenizer
-        self.config = config
         self.prompt = config.prompt
-        vision = config.vision()
-        self.image_size = vision.img_size if vision.timm is None else None
         self.bos_id = tokenizer.id(DECODE)
         prompt = tokenizer([self.prompt]).input_ids[0]
         self.prompt_length = len(prompt) - 1  # without [SEP]
@@ -87,33 +82,12 @@ class BlipCaption(BaseModel):
 
     @classmethod
     def build(cls, config: BlipCaptionConfig) -> BlipCaption:
-        tokenizer = config.tokenizer()
-        encoder = build_vision_encoder(config.vision())
-        width: int = encoder.embed_dim  # type: ignore[assignment]  # set by both kinds of tower
-        text = config.text(vocab_size=len(tokenizer), encoder_width=width)
-        if text.encoder_width != width:
-            raise ValueError(
-                f"med.encoder_width ({text.encoder_width}) must be the width of the vision tower "
-                f"({width})"
-            )
-        if text.vocab_size < len(tokenizer):
-            raise ValueError(
-                f"med.vocab_size ({text.vocab_size}) is smaller than the vocabulary "
-                f"({len(tokenizer)})"
-            )
+        encoder, text, tokenizer = cls.towers(config)
         return cls(encoder, LanguageModel(text), tokenizer=tokenizer, config=config)
-
-    def to_block(self) -> dict[str, Any]:
-        text = self.text_decoder.bert.config
-        return self.config.to_block(vision=self.config.vision(), text=text) | {
-            "arch": "blip_caption"
-        }
 
     def forward_encoder(self, samples: Mapping[str, Any]) -> Tensor:
         """``samples["image"]`` ``(B, 3, H, W)`` -> image tokens ``(B, N, E)``."""
-        images = samples["image"].to(self.device)
-        check_images(images, size=self.image_size)
-        return self.visual_encoder(images.to(next(self.visual_encoder.parameters()).dtype))
+        return self.image_tokens(samples["image"])
 
     def forward_decoder(
         self, samples: Mapping[str, Any], image_embeds: Tensor
@@ -126,8 +100,8 @@ class BlipCaption(BaseModel):
         Raises:
             ValueError: not as many captions as images, or captions without anything to learn.
         """
-        text = self.tokenizer(samples["text_input"], max_length=self.config.max_txt_len)
-        input_ids, mask = text.input_ids.to(self.device), text.mask.to(self.device)
+        text = self.tokenize(samples["text_input"])
+        input_ids, mask = text.input_ids, text.mask
         if len(input_ids) != len(image_embeds):
             raise ValueError(f"{len(image_embeds)} images but {len(input_ids)} texts")
         if not text.mask[:, self.prompt_length :].any():  # the loss would be 0 / 0

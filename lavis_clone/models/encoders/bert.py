@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, cast
 
 import torch
@@ -72,6 +73,11 @@ class BertConfig:
 
     def has_cross_attention(self, layer: int) -> bool:
         return self.add_cross_attention and layer >= self.fusion_layer
+
+    @property
+    def num_text_layers(self) -> int:
+        """Layers that a text alone goes through: those below the fusion layer, or all."""
+        return self.fusion_layer or self.num_hidden_layers
 
 
 class BertEmbeddings(nn.Module):
@@ -157,7 +163,30 @@ class BertLayer(nn.Module):
     def has_cross_attention(self) -> bool:
         return hasattr(self, "crossattention")
 
-    def feed_forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        seen: KeyValue,
+        *,
+        mask: Tensor | None,
+        context: Context | None,
+        index: int,
+    ) -> Tensor:
+        """
+        Args:
+            x: ``(R, T, D)``
+            seen: What self-attention looks at.
+            mask: Of self-attention; see ``attention_mask``.
+            context: What cross-attention looks at; None to skip it.
+            index: The layer's own position in the stack.
+
+        Returns:
+            ``(R, T, D)``
+        """
+        x = self.attention(x, seen, mask=mask)
+        keys_values = None if context is None else context.layers[index]
+        if context is not None and keys_values is not None:
+            x = self.crossattention(x, keys_values, mask=context.mask)
         return self.output(self.intermediate(x), x)
 
 
@@ -201,6 +230,7 @@ class BertModel(nn.Module):
         context: Context | None = None,
         causal: bool = False,
         cache: KeyValueCache | None = None,
+        num_layers: int | None = None,
     ) -> Tensor:
         """Encode text, alone or looking at a context.
 
@@ -210,6 +240,7 @@ class BertModel(nn.Module):
             context: From ``see``; without one, cross-attention is skipped.
             causal: Token t looks at tokens up to t only.
             cache: Holds the earlier tokens of each row, and takes the new ones; implies causal.
+            num_layers: Stop after this many layers; None for all.
 
         Returns:
             ``(R, T, D)``
@@ -217,16 +248,31 @@ class BertModel(nn.Module):
         start = 0 if cache is None else cache.length
         x = self.embeddings(input_ids, start=start)
         mask = attention_mask(input_ids, mask, causal=causal or cache is not None, start=start)
-        for index, layer in enumerate(self.encoder.layers()):
+        for index, layer in enumerate(islice(self.encoder.layers(), num_layers)):
             seen = layer.attention.keys_values(x)
             if cache is not None:
                 seen = cache.append(index, seen)
-            x = layer.attention(x, seen, mask=mask)
-            keys_values = None if context is None else context.layers[index]
-            if context is not None and keys_values is not None:
-                x = layer.crossattention(x, keys_values, mask=context.mask)
-            x = layer.feed_forward(x)
+            x = layer(x, seen, mask=mask, context=context, index=index)
         return x
+
+    def resume(
+        self, states: Tensor, *, first: int, mask: Tensor | None, context: Context | None
+    ) -> Tensor:
+        """Go through the layers from ``first`` on, with the states that the one before has given.
+
+        Args:
+            states: ``(R, T, D)``
+            mask: ``(R, T)`` bool, True on real tokens.
+            context: From ``see``.
+
+        Returns:
+            ``(R, T, D)``
+        """
+        allowed = None if mask is None else mask.bool()[:, None, None, :]
+        for index, layer in islice(enumerate(self.encoder.layers()), first, None):
+            seen = layer.attention.keys_values(states)
+            states = layer(states, seen, mask=allowed, context=context, index=index)
+        return states
 
     def see(self, tokens: Tensor, mask: Tensor | None = None) -> Context:
         """Compute each layer's cross-attention keys and values of ``tokens``, once.

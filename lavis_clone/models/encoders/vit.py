@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lavis_clone.common.names import suggest
-from lavis_clone.models.foreign import efficientnet_to_timm
+from lavis_clone.models.foreign import efficientnet_to_timm, resize_position_embeddings
 from lavis_clone.models.layers.linear import make_linear_quick
 from lavis_clone.models.weights import load_weights, read_checkpoint
 
@@ -45,9 +45,11 @@ class VisionConfig:
     """Name of a timm backbone, whose feature map becomes the tokens."""
     timm_options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of ``timm.create_model``, e.g. ``drop_path_rate``."""
+    token_dim: int | None = None
+    """Width that the backbone's tokens are projected to; None for its own."""
     weights: str | None = None
-    """File or URL that the timm backbone starts from: its own weights, those of a model of this
-    library with the same backbone, or an EfficientNet of the ``efficientnet_pytorch`` packages."""
+    """File or URL that the tower starts from: timm's or DeiT's weights, those of a model of this
+    library with the same tower, or an EfficientNet of the ``efficientnet_pytorch`` packages."""
 
     def __post_init__(self) -> None:
         for name in ("img_size", "patch_size", "embed_dim", "depth", "num_heads"):
@@ -63,8 +65,10 @@ class VisionConfig:
             raise ValueError(
                 f"img_size ({self.img_size}) must be a multiple of patch_size ({self.patch_size})"
             )
-        if self.weights is not None and self.timm is None:
-            raise ValueError("weights are for a timm backbone, and none is named")
+        if self.token_dim is not None and self.timm is None:
+            raise ValueError("token_dim is for a timm backbone, and none is named")
+        if self.token_dim is not None and self.token_dim < 1:
+            raise ValueError(f"token_dim ({self.token_dim}) must be at least 1")
 
 
 SIZES: Mapping[str, Mapping[str, int | float]] = {
@@ -81,13 +85,20 @@ class BackboneTokens(nn.Module):
 
     Args:
         backbone: A timm model without classifier.
+        dim: Width that the tokens are projected to; None for the backbone's own.
+        summary: Put the mean of the tokens in front of them, where a ViT has [CLS].
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, dim: int | None = None, summary: bool = False
+    ) -> None:
         super().__init__()
+        self.summary = summary
         self.backbone = backbone.to(memory_format=torch.channels_last)  # convolutions are faster so
-        self.embed_dim: int = backbone.num_features  # type: ignore[assignment]  # an int in timm
-        self.norm = nn.LayerNorm(self.embed_dim)
+        width: int = backbone.num_features  # type: ignore[assignment]  # an int in timm
+        self.embed_dim = dim or width
+        self.norm = nn.LayerNorm(width)
+        self.proj = nn.Identity() if dim is None else nn.Linear(width, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W) -> (B, N, E)``"""
@@ -97,19 +108,24 @@ class BackboneTokens(nn.Module):
             channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
             features = features if channels_last else features.permute(0, 2, 3, 1)
             features = features.flatten(1, 2)
-        return self.norm(features)
+        tokens = self.proj(self.norm(features))
+        return torch.cat([tokens.mean(1, keepdim=True), tokens], 1) if self.summary else tokens
 
 
-def build_vision_encoder(config: VisionConfig) -> nn.Module:
+def build_vision_encoder(config: VisionConfig, *, summary: bool = False) -> nn.Module:
     """Build a module that maps ``(B, 3, H, W)`` to tokens ``(B, N, E)``, with E as ``embed_dim``.
 
     A Vision Transformer gives [CLS] and one token per patch, after its last LayerNorm.
+
+    Args:
+        summary: Whether the first token must stand for the whole image: [CLS], or of a backbone
+            that has none the mean of all.
 
     Raises:
         ValueError: timm knows no backbone of that name.
     """
     if config.timm is not None:
-        return _backbone(config)
+        return _backbone(config, summary=summary)
     encoder = VisionTransformer(
         img_size=config.img_size,
         patch_size=config.patch_size,
@@ -122,6 +138,10 @@ def build_vision_encoder(config: VisionConfig) -> nn.Module:
         num_classes=0,
         global_pool="",
     )
+    if config.weights is not None:
+        state = _own_part(read_checkpoint(config.weights), "visual_encoder.")
+        state = resize_position_embeddings(state, encoder, ("pos_embed",))
+        load_weights(encoder, state, may_be_ignored=[r"^head(_dist)?\.", r"^dist_token$"])
     make_linear_quick(encoder)
     first = config.depth - min(config.checkpoint_blocks, config.depth)
     for index in range(first, config.depth):
@@ -129,7 +149,7 @@ def build_vision_encoder(config: VisionConfig) -> nn.Module:
     return encoder
 
 
-def _backbone(config: VisionConfig) -> nn.Module:
+def _backbone(config: VisionConfig, *, summary: bool) -> nn.Module:
     assert config.timm is not None
     known = timm.list_models()
     if config.timm not in known:
@@ -137,13 +157,13 @@ def _backbone(config: VisionConfig) -> nn.Module:
         raise ValueError(f"vit.timm: timm has no backbone {config.timm!r}{hint}")
     backbone = timm.create_model(config.timm, num_classes=0, **config.timm_options)
     if config.weights is not None:
-        state = _own_part(read_checkpoint(config.weights))
+        state = _own_part(read_checkpoint(config.weights), "visual_encoder.backbone.")
         if any(name.startswith("_blocks.") for name in state):
             state = efficientnet_to_timm(state, backbone)
         load_weights(backbone, state, may_be_ignored=_classifier(backbone))
     if config.checkpoint_blocks:
         backbone.set_grad_checkpointing()  # type: ignore[operator]  # timm's API
-    return BackboneTokens(backbone)
+    return BackboneTokens(backbone, dim=config.token_dim, summary=summary)
 
 
 def _classifier(backbone: nn.Module) -> list[str]:
@@ -153,9 +173,8 @@ def _classifier(backbone: nn.Module) -> list[str]:
     return [rf"^{re.escape(name)}\." for name in names]
 
 
-def _own_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a whole model's checkpoint the backbone, under its own names."""
-    prefix = "visual_encoder.backbone."
+def _own_part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Of a whole model's checkpoint the vision tower, under its own names."""
     part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return part or state
 

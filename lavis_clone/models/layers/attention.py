@@ -6,8 +6,11 @@ tokens, D width, E context width, H heads, K width of a head (D = H * K).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,6 +77,7 @@ class Attention(nn.Module):
             raise ValueError(f"hidden_size ({dim}) must be a multiple of the {num_heads} heads")
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
+        self.watched: list[Tensor] | None = None
         self.self = Projections(dim, context_dim)
         self.output = AddNorm(dim, dim, eps=eps, dropout=dropout)
 
@@ -93,16 +97,38 @@ class Attention(nn.Module):
             ``(R, T, D)``
         """
         rows, length, dim = x.shape
-        query = self.self.query(x).view(len(seen.key), -1, dim)  # (B, G * T, D)
-        attended = F.scaled_dot_product_attention(
-            self._split(query),
-            seen.key,
-            seen.value,
-            attn_mask=mask,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )  # (B, H, G * T, K)
+        query = self._split(self.self.query(x).view(len(seen.key), -1, dim))  # (B, H, G * T, K)
+        if self.watched is not None:
+            attended = self._watched(query, seen, mask)
+        else:
+            attended = F.scaled_dot_product_attention(
+                query,
+                seen.key,
+                seen.value,
+                attn_mask=mask,
+                dropout_p=self.attention_dropout if self.training else 0.0,
+            )  # (B, H, G * T, K)
         merged = attended.transpose(1, 2).reshape(rows, length, dim)
         return self.output(merged, x)
+
+    @contextmanager
+    def watch(self) -> Iterator[list[Tensor]]:
+        """Collect the attention weights ``(B, H, G * T, N)`` of each call, with their gradients."""
+        self.watched = []
+        try:
+            yield self.watched
+        finally:
+            self.watched = None
+
+    def _watched(self, query: Tensor, seen: KeyValue, mask: Tensor | None) -> Tensor:
+        """Attention in steps, so that its weights are there to be seen."""
+        scores = query @ seen.key.transpose(2, 3) / query.shape[-1] ** 0.5  # (B, H, G * T, N)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = scores.softmax(dim=-1)
+        assert self.watched is not None
+        self.watched.append(weights)
+        return weights @ seen.value
 
     def _split(self, x: Tensor) -> Tensor:
         """``(B, N, D) -> (B, H, N, K)``"""

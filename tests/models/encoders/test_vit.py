@@ -218,7 +218,7 @@ def test_what_an_efficientnet_does_not_have_is_reported(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"img_size": 20}, r"img_size \(20\) must be a multiple of patch_size \(8\)"),
-        ({"weights": "x.pth"}, "weights are for a timm backbone, and none is named"),
+        ({"token_dim": 6}, "token_dim is for a timm backbone, and none is named"),
         ({"dept": 2}, "did you mean 'depth'"),
     ],
 )
@@ -253,3 +253,35 @@ def test_bad_images_are_refused(images: Tensor, message: str) -> None:
 def test_good_images_pass() -> None:
     check_images(torch.zeros(2, 3, 16, 16), size=16)
     check_images(torch.zeros(1, 3, 9, 5, dtype=torch.float16), size=None)
+
+
+def test_the_mean_of_all_tokens_stands_in_front_when_asked() -> None:
+    config = VisionConfig(timm="test_convnext", img_size=64)
+    torch.manual_seed(0)
+    plain = build_vision_encoder(config).eval()
+    torch.manual_seed(0)
+    summed = build_vision_encoder(config, summary=True).eval()
+    images = tiny.images(2, size=64)
+    tokens, with_mean = plain(images), summed(images)
+    torch.testing.assert_close(with_mean[:, 1:], tokens)
+    torch.testing.assert_close(with_mean[:, 0], tokens.mean(dim=1))
+    vit = read(VisionConfig, tiny.vision_block())
+    assert build_vision_encoder(vit, summary=True)(tiny.images(1)).shape == (1, 5, 8)
+
+
+def test_tokens_of_a_backbone_can_be_made_narrower() -> None:
+    tower = build_vision_encoder(VisionConfig(timm="test_convnext", img_size=64, token_dim=6))
+    assert tower.embed_dim == 6
+    assert tower(tiny.images(2, size=64)).shape[::2] == (2, 6)
+
+
+def test_a_transformer_starts_from_a_file_of_another_size(tmp_path: Path) -> None:
+    config = read(VisionConfig, tiny.vision_block())
+    source = build_vision_encoder(config)
+    state = {**source.state_dict(), "head.weight": torch.zeros(3, 8), "head.bias": torch.zeros(3)}
+    torch.save({"model": state}, tmp_path / "deit.pth")
+    larger = {**tiny.vision_block(img_size=32), "weights": str(tmp_path / "deit.pth")}
+    tower = build_vision_encoder(read(VisionConfig, larger))
+    assert tower.state_dict()["norm.weight"].equal(source.state_dict()["norm.weight"])
+    assert tower.pos_embed.shape == (1, 17, 8)
+    assert tower.pos_embed[:, 0].equal(source.pos_embed[:, 0])

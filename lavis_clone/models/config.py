@@ -1,0 +1,110 @@
+"""What the ``model:`` block of a model with an image ViT and a BERT may hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from lavis_clone.common.files import config_file, resolve
+from lavis_clone.common.reading import read
+from lavis_clone.models.encoders.bert import BertConfig
+from lavis_clone.models.encoders.vit import SIZES, VisionConfig, ViTType
+from lavis_clone.models.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTextConfig:
+    """Fields that all BLIP and ALBEF models share.
+
+    ``vit`` and ``med`` give any size; LAVIS's ``vit_*``, ``image_size`` and ``med_config_path``
+    are shorthands for them.
+    """
+
+    extra_tokens: ClassVar[tuple[str, ...]] = ()
+    """Special tokens that the family adds behind the vocabulary."""
+
+    arch: str | None = None
+    model_type: str | None = None
+    load_finetuned: bool = True
+    finetuned: str | None = None
+    """Weights of this very model: a path, URL, ``hf://...`` or ``asset://...``."""
+    load_pretrained: bool = True
+    pretrained: str | None = None
+    """Weights of a pre-trained model to start from."""
+    vit_type: ViTType = "base"
+    vit_grad_ckpt: bool = False
+    """Recompute activations of the last ``vit_ckpt_layer`` blocks in the backward pass."""
+    vit_ckpt_layer: int = 0
+    vit_drop_path_rate: float | None = None
+    """None for the size's own: 0 (base), 0.1 (large)."""
+    vit_layer_norm_epsilon: float = 1e-6
+    image_size: int | None = None
+    """Pixels on each side; None for 384, or what ``vit`` says."""
+    vit: dict[str, Any] = field(default_factory=dict)
+    """Fields of VisionConfig, over the shorthands."""
+    med_config_path: str | None = None
+    """JSON file with fields of BertConfig."""
+    med: dict[str, Any] = field(default_factory=dict)
+    """Fields of BertConfig, over the file's."""
+    text_weights: str | None = None
+    """A published BERT that the text towers start from, e.g. bert-base-uncased's safetensors file;
+    what it lacks, such as cross-attention, is drawn."""
+    text_weights_vocabulary: str | None = None
+    """The vocabulary of ``text_weights``; None for bert-base-uncased's."""
+    vocabulary: str | None = None
+    """An own WordPiece vocabulary; None for bert-base-uncased."""
+    max_txt_len: int = 40
+    """Longer texts are cut to this many tokens, the end token kept."""
+
+    def __post_init__(self) -> None:
+        if self.max_txt_len < 2:
+            raise ValueError(f"max_txt_len ({self.max_txt_len}) must be at least 2")
+        self.vision()
+        positions = self.text().max_position_embeddings
+        if self.max_txt_len > positions:
+            raise ValueError(
+                f"max_txt_len ({self.max_txt_len}) must be at most "
+                f"med.max_position_embeddings ({positions})"
+            )
+
+    def vision(self) -> VisionConfig:
+        """The vision tower that all these fields describe."""
+        given: dict[str, Any] = {
+            "img_size": 384,
+            "layer_norm_eps": self.vit_layer_norm_epsilon,
+            "checkpoint_blocks": self.vit_ckpt_layer if self.vit_grad_ckpt else 0,
+            **SIZES[self.vit_type],
+        }
+        if self.vit_drop_path_rate is not None:
+            given["drop_path_rate"] = self.vit_drop_path_rate
+        given |= self.vit
+        if self.image_size is not None:
+            given["img_size"] = self.image_size
+        return read(VisionConfig, given, where="vit")
+
+    def text(self, **defaults: Any) -> BertConfig:
+        """The text tower that all these fields describe.
+
+        Args:
+            defaults: Fields of BertConfig for what neither ``med`` nor its file says.
+        """
+        given: dict[str, Any] = {}
+        if self.med_config_path is not None:
+            given = json.loads(config_file(self.med_config_path).read_text(encoding="utf-8"))
+        return read(BertConfig, {**defaults, **given, **self.med}, where="med")
+
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary, with the family's special tokens behind it."""
+        path = None if self.vocabulary is None else resolve(self.vocabulary)
+        return Tokenizer(path, extra=self.extra_tokens)
+
+    def to_block(self, *, vision: VisionConfig, text: BertConfig) -> dict[str, Any]:
+        """The block that builds the same model, with every size written out and no weights."""
+        weights = {"load_finetuned", "finetuned", "load_pretrained", "pretrained"}
+        shorthands = {name.name for name in fields(VisionTextConfig)} - {"arch", "max_txt_len"}
+        own = {k: v for k, v in asdict(self).items() if k not in weights | shorthands}
+        sizes = {k: v for k, v in asdict(vision).items() if k != "weights" and v is not None}
+        words = {k: v for k, v in asdict(text).items() if v is not None}
+        block = {**own, "vit": sizes, "med": words}
+        return block | ({"vocabulary": self.vocabulary} if self.vocabulary else {})
