@@ -45,6 +45,7 @@ setup(
     package_data={"lavis_clone": ["py.typed", "assets/**"]},
     install_requires=requirements(),
     extras_require={
+        "data": ["pyarrow>=15"],
         "train": ["fairscale>=0.4.13"],
         "dev": [
             "hypothesis>=6",

@@ -3,100 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import dis
-import itertools
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lavis_clone.common.files import package_root
+from lavis_clone.cli_errors import ends_quietly, purpose_of, told_in_one_line
+from lavis_clone.cli_inference import add_commands
 from lavis_clone.common.registry import registry
+
+__all__ = [
+    "app",
+    "ends_quietly",
+    "evaluate_file",
+    "main",
+    "purpose_of",
+    "script",
+    "told_in_one_line",
+    "train_file",
+]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Vision-language models: describe pictures, train, evaluate.",
+    help="Vision-language models: ask about, match and sort pictures; train and evaluate.",
 )
+add_commands(app)
 config_app = typer.Typer(no_args_is_help=True, help="Look at run configs without running them.")
 app.add_typer(config_app, name="config")
 
-TOLD = (LookupError, OSError, TypeError, ValueError, RuntimeError, ImportError)
-"""What the library raises for a wrong name, file, value, capability or checkpoint."""
-RAISE = dis.opmap["RAISE_VARARGS"]
-
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes, e.g. run.max_epoch=1")]
 ConfigPath = Annotated[str, typer.Argument(help="A run's YAML file")]
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Turn errors that the library raises on purpose into ``error: ...`` and exit status 2.
-
-    Any other error is a bug, here or elsewhere, and keeps its traceback.
-    """
-    try:
-        yield
-    except TOLD as error:
-        message = purpose_of(error)
-        if message is None:
-            raise
-        for line in message.splitlines() or [type(error).__name__]:
-            sys.stderr.write(f"error: {line}\n")
-        sys.exit(2)
-
-
-def purpose_of(error: BaseException) -> str | None:
-    """The message of an error that a ``raise`` statement of this package raised, else None.
-
-    That rules out what is raised by other packages, and by a call or an operator of ours that was
-    given nonsense. An error in a process that loads data arrives as text, and is told by that.
-    """
-    trace = error.__traceback__
-    if trace is None or isinstance(error, NotImplementedError):
-        return None
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    if _is_ours(code.co_filename) and code.co_code[trace.tb_lasti] == RAISE:
-        return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    text = str(error.args[0]) if error.args else ""
-    return _purpose_in(text) if text.startswith("Caught ") and code.co_name == "reraise" else None
-
-
-def _purpose_in(text: str) -> str | None:
-    """The message at the end of a traceback's text, when a ``raise`` of ours ended it."""
-    place, *rest = text.rpartition('\n  File "')[2].splitlines()
-    statement = rest[0].strip() if rest else ""
-    if not (_is_ours(place.partition('"')[0]) and statement.startswith("raise ")):
-        return None
-    told = "\n".join(itertools.dropwhile(lambda line: line.startswith(" "), rest))
-    return told.partition(": ")[2]
-
-
-def _is_ours(file_name: str) -> bool:
-    return Path(file_name).is_relative_to(package_root())
-
-
-@contextmanager
-def ends_quietly() -> Iterator[None]:
-    """Stop without a traceback at Ctrl-C, or when nobody reads the output any more."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
 
 
 def train_file(path: str, options: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -197,43 +137,6 @@ def datasets() -> None:
 def processors() -> None:
     """List the processors."""
     sys.stdout.write("\n".join(registry.list_processors()) + "\n")
-
-
-@app.command()
-def caption(
-    sources: Annotated[list[str], typer.Argument(help="Pictures: files, folders or URLs")],
-    model: Annotated[str, typer.Option(help="A captioning model")] = "blip_caption",
-    type: Annotated[str, typer.Option(help="Its type, or a saved folder")] = "base_coco",
-    num_captions: Annotated[int, typer.Option("--num", min=1, help="Captions per picture")] = 1,
-    num_beams: Annotated[int, typer.Option(min=1)] = 3,
-    max_length: Annotated[int, typer.Option(help="Tokens at most")] = 30,
-    min_length: Annotated[int, typer.Option(help="Tokens at least")] = 5,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw instead of searching")] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
-    output: Annotated[Path | None, typer.Option("-o", help="Also write JSON lines here")] = None,
-) -> None:
-    """Describe pictures, with a confidence for each caption.
-
-    The exit status is 1 when a picture could not be read, and 2 when there was nothing to describe.
-    """
-    options = {"max_length": max_length, "min_length": min_length, "num_captions": num_captions}
-    options |= {"num_beams": max(num_beams, num_captions), "distinct": True}
-    options |= {"use_nucleus_sampling": sample}
-    with told_in_one_line():
-        from lavis_clone.describe import Request, describe
-
-        request = Request(
-            sources,
-            model=model,
-            model_type=type,
-            device=device,
-            options=options,
-            batch_size=batch_size,
-            output=output,
-        )
-        count = describe(request)
-    sys.exit(0 if not count.failed else 1 if count.described else 2)
 
 
 @app.command()

@@ -165,6 +165,32 @@ def with_doubled_layers(state: Mapping[str, Tensor], *, first: int, num: int) ->
     return doubled
 
 
+def with_answer_decoder(state: Mapping[str, Tensor], *, first: int) -> dict[str, Tensor]:
+    """Make of an ALBEF pre-training file's text tower one that reads questions, and a decoder.
+
+    The tower ``text_encoder.bert.`` becomes ``text_encoder.`` as it is; from ``first`` on its
+    layers, with embeddings and head, become ``text_decoder.``, too. The same for momentum copies.
+
+    Args:
+        first: The tower's layer that becomes the decoder's layer 0.
+    """
+    converted = {}
+    for name, value in state.items():
+        found = re.match(r"text_encoder(_m)?\.(bert|cls)\.(.+)$", name)
+        if found is None:
+            converted[name] = value
+            continue
+        copy, part, rest = found[1] or "", found[2], found[3]
+        if part == "bert":
+            converted[f"text_encoder{copy}.{rest}"] = value
+        layer = re.match(r"encoder\.layer\.(\d+)(\..+)$", rest)
+        if layer is not None:
+            rest = f"encoder.layer.{int(layer[1]) - first}{layer[2]}"
+        if layer is None or int(layer[1]) >= first:
+            converted[f"text_decoder{copy}.{part}.{rest}"] = value
+    return converted
+
+
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",

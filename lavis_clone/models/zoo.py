@@ -19,6 +19,7 @@ MODEL_MODULES: Mapping[str, str] = {
     "albef_nlvr": "lavis_clone.models.albef.nlvr",
     "albef_pretrain": "lavis_clone.models.albef.pretrain",
     "albef_retrieval": "lavis_clone.models.albef.retrieval",
+    "albef_vqa": "lavis_clone.models.albef.vqa",
     "blip_caption": "lavis_clone.models.blip.caption",
     "blip_classification": "lavis_clone.models.blip.classification",
     "blip_feature_extractor": "lavis_clone.models.blip.features",
@@ -26,6 +27,7 @@ MODEL_MODULES: Mapping[str, str] = {
     "blip_nlvr": "lavis_clone.models.blip.nlvr",
     "blip_pretrain": "lavis_clone.models.blip.pretrain",
     "blip_retrieval": "lavis_clone.models.blip.retrieval",
+    "blip_vqa": "lavis_clone.models.blip.vqa",
 }
 """Name -> module that registers it. To add a model: write its module, then a line here."""
 
@@ -45,6 +47,9 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     "albef_retrieval": {
         "coco": "configs/models/albef_retrieval_coco.yaml",
         "flickr": "configs/models/albef_retrieval_flickr.yaml",
+    },
+    "albef_vqa": {
+        "vqav2": "configs/models/albef_vqav2.yaml",
     },
     "blip_caption": {
         "base_coco": "configs/models/blip_caption_base_coco.yaml",
@@ -70,6 +75,11 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     "blip_retrieval": {
         "coco": "configs/models/blip_retrieval_coco.yaml",
         "flickr": "configs/models/blip_retrieval_flickr.yaml",
+    },
+    "blip_vqa": {
+        "vqav2": "configs/models/blip_vqav2.yaml",
+        "okvqa": "configs/models/blip_vqa_okvqa.yaml",
+        "aokvqa": "configs/models/blip_vqa_aokvqa.yaml",
     },
 }
 """Name -> model type -> YAML file."""

@@ -97,6 +97,33 @@ def classes(model: Any, samples: Mapping[str, Any]) -> list[Any]:
     return list(zip(output.predictions, output.confidence, output.targets, strict=True))
 
 
+ANSWERS = ["a red cat", "the dog", "blue", "birds", "on and on", "a house", "the", "green"]
+
+
+def question_samples(count: int) -> dict[str, Any]:
+    """The first question has two answers, the others one each."""
+    given = caption_samples(count)
+    weight = torch.tensor([0.6, 0.4, 1.0, 1.0])
+    return {
+        "image": given["image"],
+        "text_input": given["text_input"],
+        "answer": ANSWERS[: count + 1],
+        "weight": weight[: count + 1],
+        "n_answers": torch.tensor([2, 1, 1][:count]),
+    }
+
+
+def answers(model: Any, samples: Mapping[str, Any]) -> list[Any]:
+    """What it chooses, and what it writes if it can."""
+    answer = model.predict_answers_with_confidence
+    output = answer(samples, answer_list=ANSWERS, num_ans_candidates=6)
+    columns = [output.text, output.confidence, output.log_prob]
+    if "generate" in model.METHODS:
+        output = answer(samples, inference_method="generate", max_len=6)
+        columns += [output.text, output.confidence]
+    return list(zip(*columns, strict=True))
+
+
 TINY = {
     "albef_classification": Tiny(
         tiny.block("albef_classification", num_classes=3), class_samples, classes
@@ -113,6 +140,7 @@ TINY = {
         tiny.block("albef_pretrain", queue_size=8, mlm_mask_prob=0.5), caption_samples, matches
     ),
     "albef_retrieval": Tiny(tiny.block("albef_retrieval", queue_size=8), caption_samples, matches),
+    "albef_vqa": Tiny(tiny.block("albef_vqa"), question_samples, answers),
     "blip_caption": Tiny(block=tiny.caption_block, samples=caption_samples, says=captions),
     "blip_classification": Tiny(
         tiny.block("blip_classification", num_classes=3), class_samples, classes
@@ -126,6 +154,7 @@ TINY = {
     "blip_nlvr": Tiny(tiny.block("blip_nlvr", num_classes=3, merge_from=1), pair_samples, classes),
     "blip_pretrain": Tiny(tiny.block("blip_pretrain", queue_size=8), caption_samples, matches),
     "blip_retrieval": Tiny(tiny.block("blip_retrieval", queue_size=8), caption_samples, matches),
+    "blip_vqa": Tiny(tiny.block("blip_vqa", mask_question_padding=True), question_samples, answers),
 }
 
 MODELS = registry.list_models()

@@ -52,6 +52,11 @@ def _check_caption(record: Record) -> str | None:
     return f"caption must be text or a list of texts, got {caption!r:.80}"
 
 
+def check_captioned(record: Record) -> str | None:
+    """What is wrong with a record of a picture and its captions, or None."""
+    return _check_image(record) or _check_caption(record)
+
+
 class CaptionDataset(BaseDataset):
     """For training. ``image`` as processed, ``text_input`` str, ``image_id`` int.
 
@@ -76,7 +81,7 @@ class CaptionDataset(BaseDataset):
 
     @staticmethod
     def check_record(record: Record) -> str | None:
-        return _check_image(record) or _check_caption(record)
+        return check_captioned(record)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
@@ -99,7 +104,7 @@ class CaptionEvalDataset(BaseDataset):
 
     @staticmethod
     def check_record(record: Record) -> str | None:
-        return _check_image(record) or _check_caption(record)
+        return check_captioned(record)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]

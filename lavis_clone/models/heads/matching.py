@@ -37,9 +37,13 @@ class MatchingModel(ContrastiveModel):
         super().__init__(*towers, tokenizer=tokenizer, config=config)
         self.itm_head = nn.Linear(self.bert.config.hidden_size, 2)
 
-    @torch.no_grad()
     def match_pairs(self, tokens: Tensor, texts: TextEmbeddings) -> Tensor:
-        """Judge one image against K texts: ``(K,)`` logits of "they match".
+        """Judge one image against K texts: ``(K,)`` logits of "they match"."""
+        return self.match_logits(tokens, texts)[:, 1]
+
+    @torch.no_grad()
+    def match_logits(self, tokens: Tensor, texts: TextEmbeddings) -> Tensor:
+        """Judge one image against K texts: ``(K, 2)`` logits of "no" and "yes".
 
         The image's keys and values are computed once, and no padding is.
 
@@ -48,13 +52,13 @@ class MatchingModel(ContrastiveModel):
             texts: From ``embed_texts``.
         """
         context = self.bert.see(tokens[None]).contiguous()
-        scores = tokens.new_empty(len(texts), dtype=torch.float32)
+        logits = tokens.new_empty(len(texts), 2, dtype=torch.float32)
         for rows, length in batches_by_length(texts.mask.sum(dim=1)):
             text = TokenBatch(texts.input_ids[rows, :length], texts.mask[rows, :length])
             states = None if texts.states is None else texts.states[rows, :length]
             fused = self.fuse(self.bert, text, context, states=states)
-            scores[rows] = self.itm_head(fused[:, 0])[:, 1].float()
-        return scores
+            logits[rows] = self.itm_head(fused[:, 0]).float()
+        return logits
 
 
 def batches_by_length(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
