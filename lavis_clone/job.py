@@ -143,7 +143,8 @@ def new_job_directory(output_dir: Path) -> Path:
 def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = False) -> Path:
     """Turn a job's checkpoint into a folder that ``load_model_and_preprocess`` takes.
 
-    The processors are those of the job's first data set, over the model type's own.
+    The processors are those of the job's first data set, over the model type's own. Momentum copies
+    and queues, which only training needs, are left out.
 
     Args:
         source: A job's directory, whose best checkpoint is meant or else its last, or one of its
@@ -159,6 +160,7 @@ def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = Fa
         raise FileError(f"{folder} is a file, not a folder to export to")
     config = load_config(checkpoint.parent / CONFIG_NAME)
     block = {**config.model, "load_finetuned": False, "load_pretrained": False}
+    block.pop("text_weights", None)
     if isinstance(block.get("vit"), Mapping):  # nor the weights that the vision tower began with
         block["vit"] = {k: v for k, v in block["vit"].items() if k != "weights"}
     model = registry.get_model_class(config.model["arch"]).from_config(block)
@@ -168,7 +170,9 @@ def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = Fa
         named = [found[key] for found in config.datasets.values() if found.get(key)]
         preprocess[key] |= named[0] if named else {}
     dtype = torch.float16 if half else None
-    exported: Path = model.save_pretrained(folder, preprocess=preprocess, dtype=dtype)
+    exported: Path = model.save_pretrained(
+        folder, preprocess=preprocess, dtype=dtype, training_state=False
+    )
     return exported
 
 

@@ -159,6 +159,8 @@ class DatasetBlock:
 
     kind: str | None = None
     """What its samples are, e.g. ``caption``."""
+    class_names: list[str] | None = None
+    """Of the kind ``classification``: the classes, in the order of their numbers."""
     type: str | None = None
     """Which of the builder's YAML files gives the defaults; None for ``default``."""
     data_type: str | list[str] | None = None

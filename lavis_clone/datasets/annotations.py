@@ -94,6 +94,32 @@ def read_annotations(
     return records
 
 
+def holds_texts(path: str | Path) -> bool:
+    """Whether a file is a JSON list that begins with a text, not a record."""
+    path = Path(path)
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        start = file.read(256).lstrip()
+    return start.startswith("[") and start[1:].lstrip().startswith('"')
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """The texts of a ``.json`` file that is a list of them.
+
+    Raises:
+        AnnotationError: it is something else.
+    """
+    path = Path(path)
+    texts: list[Any] = _read(path)
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise AnnotationError(
+                f"{path}, entry {number}: must be text, as the first one is, got {text!r:.80}"
+            )
+    return texts
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     suffix = path.suffix.lower()
     try:

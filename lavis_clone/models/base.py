@@ -130,6 +130,7 @@ class BaseModel(nn.Module):
         *,
         preprocess: Mapping[str, Any] | None = None,
         dtype: torch.dtype | None = None,
+        training_state: bool = True,
     ) -> Path:
         """Write weights (safetensors), config (YAML) and an own vocabulary into ``folder``.
 
@@ -138,6 +139,8 @@ class BaseModel(nn.Module):
                 ``load_model_and_preprocess`` finds the processors.
             dtype: Store floating-point weights in this type, e.g. ``torch.float16`` for half the
                 size; None for their own. Loading turns them back into the model's.
+            training_state: Keep what only training needs: momentum copies and queues. Without it,
+                training goes on with copies that equal the weights, and with a new queue.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +152,9 @@ class BaseModel(nn.Module):
                 shutil.copyfile(source, target)
             block["vocabulary"] = VOCABULARY_NAME
         with atomic_path(folder / WEIGHTS_NAME) as path:
-            save_file(unshared(self, dtype), path, metadata={"format": "pt"})
+            left_out = () if training_state else self.MAY_STAY
+            weights = unshared(self, dtype, left_out=left_out)
+            save_file(weights, path, metadata={"format": "pt"})
         document: dict[str, Any] = {"model": block}
         if preprocess:
             document["preprocess"] = dict(preprocess)

@@ -113,16 +113,19 @@ def load_weights(
     return LoadReport(len(fitting), tuple(missing), tuple(extra))
 
 
-def unshared(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def unshared(
+    model: nn.Module, dtype: torch.dtype | None = None, *, left_out: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """The model's state dict with one name for each tensor: what a safetensors file can hold.
 
     Args:
         dtype: Type of the floating-point tensors; None for their own.
+        left_out: Regexes of weights that the file need not hold.
     """
     state: dict[str, Tensor] = {}
     seen: set[tuple[int, ...]] = set()
     for name, value in model.state_dict(keep_vars=True).items():
-        if _storage(value) not in seen:
+        if _storage(value) not in seen and not _matches(name, left_out):
             seen.add(_storage(value))
             cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
             state[name] = value.detach().to(cast).contiguous()

@@ -24,7 +24,13 @@ from emoji_concepts import BuildError, Concept, load_json, read_concepts
 from emoji_drawings import VENDORS, Drawings, render, write_atomic
 from emoji_records import split_records, write_annotations
 from emoji_sample import count_line, write_sample
-from emoji_start import fetch_weights, write_vocabulary
+from emoji_start import (
+    fetch_text_weights,
+    fetch_vision_weights,
+    trim_vocabulary,
+    write_vocabulary,
+)
+from emoji_tasks import FULL, write_tasks
 
 logger = logging.getLogger("emoji")
 
@@ -116,6 +122,7 @@ def build(modules: Path, out: Path) -> list[tuple[Concept, str]]:
                 pass
     splits = split_records(drawn)
     write_annotations(splits, out / "annotations")
+    write_tasks(splits, out / "annotations", FULL)
     logger.info("%d drawings of %d concepts in %s", len(drawn), len(concepts), out)
     logger.info("%s", count_line(splits))
     return drawn
@@ -137,8 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BuildError(f"not installed: {', '.join(absent)}; pip install {' '.join(absent)}")
         modules = install(options.packages or options.out / "packages")
         drawn = build(modules, options.out)
-        fetch_weights(options.out)
+        fetch_vision_weights(options.out)
+        fetch_text_weights(options.out)
         write_vocabulary(options.out)
+        trim_vocabulary(options.out)
         if options.sample is not None:
             splits = write_sample(drawn, options.out / "images", modules, options.sample)
             logger.info("the sample in %s: %s", options.sample, count_line(splits))

@@ -58,7 +58,12 @@ def split_records(
 
 
 def write_annotations(splits: Mapping[str, Sequence[Record]], folder: Path) -> None:
-    """Write one file per split, one record per line."""
+    """Write one file per split."""
     for split, rows in splits.items():
-        text = "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
-        write_atomic(folder / f"{split}.json", text.encode())
+        write_rows(rows, folder / f"{split}.json")
+
+
+def write_rows(rows: Iterable[Any], path: Path) -> None:
+    """Write a JSON list, one entry per line."""
+    text = "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+    write_atomic(path, text.encode())

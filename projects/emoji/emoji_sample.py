@@ -11,6 +11,7 @@ from pathlib import Path
 from emoji_concepts import Concept, load_json
 from emoji_drawings import write_atomic
 from emoji_records import Record, split_records, write_annotations
+from emoji_tasks import SAMPLE, write_tasks
 
 VENDORS = ("noto", "fluent-flat", "openmoji", "twemoji")
 CONCEPTS = 700
@@ -85,6 +86,7 @@ def write_sample(
     for path in sorted(wanted):
         write_atomic(path, _lossless(images / path.parent.name / f"{path.stem}.png"))
     write_annotations(splits, out / "annotations")
+    write_tasks(splits, out / "annotations", SAMPLE)
     for name, source in LICENCES.items():
         write_atomic(out / "LICENSES" / name, _licence(modules / source, HOLDER.get(name)).encode())
     write_atomic(out / "README.md", ATTRIBUTION.read_bytes())

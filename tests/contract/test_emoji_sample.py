@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from lavis_clone.datasets.builders import load_dataset
 
 SAMPLE = Path(__file__).parents[2] / "lavis_clone/assets/emoji"
 SPLITS = ("train", "val", "test")
@@ -33,7 +36,7 @@ def references(row: dict[str, Any]) -> list[str]:
 def test_it_is_large_enough_to_learn_from_and_small_enough_to_ship(records: Records) -> None:
     assert len(records["train"]) > 1000
     assert all(len(records[split]) > 500 for split in ("val", "test"))
-    assert sum(p.stat().st_size for p in SAMPLE.rglob("*") if p.is_file()) < 6 * MEGABYTE
+    assert sum(p.stat().st_size for p in SAMPLE.rglob("*") if p.is_file()) < 6.5 * MEGABYTE
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -144,3 +147,97 @@ def test_every_work_is_named_with_its_licence() -> None:
         assert "<copyright holders>" not in text
     for vendor in set.union(*VENDORS.values()):
         assert f"images/{vendor}/" in readme
+
+
+# --- the other tasks ----------------------------------------------------------------------------
+
+TASKS = ("retrieval", "vqa", "nlvr", "classification")
+PARTS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
+FILES = [f"{task}_{part}" for task in TASKS for part in PARTS] + ["pretrain"]
+DATA_SETS = [f"emoji_{task}" for task in (*TASKS, "pretrain")]
+
+
+@pytest.fixture(scope="module")
+def files() -> Records:
+    return {f: json.loads((SAMPLE / f"annotations/{f}.json").read_text()) for f in FILES}
+
+
+def images_of(row: dict[str, Any]) -> list[str]:
+    return row["images"] if "images" in row else [row["image"]]
+
+
+def texts_of(row: dict[str, Any]) -> list[str]:
+    """All that a model may learn from a record, but its pictures."""
+    fields = ("caption", "question", "answer", "sentence")
+    values = [row[field] for field in fields if field in row]
+    return [text for value in values for text in ([value] if isinstance(value, str) else value)]
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_part_shows_the_pictures_of_its_split(
+    files: Records, records: Records, name: str
+) -> None:
+    part = "train" if name == "pretrain" else name.split("_", 1)[1]
+    split, _, seen = part.partition("_")
+    allowed = {
+        row["image"] for row in records[split] if not seen or row["seen"] == (seen == "seen")
+    }
+    shown = {image for row in files[name] for image in images_of(row)}
+    assert shown <= allowed
+    assert len(shown) > len(allowed) / 4
+
+
+def test_nothing_held_out_is_named_in_training(files: Records, records: Records) -> None:
+    held_out = {row["name"] for rows in records.values() for row in rows if not row["seen"]}
+    assert len(held_out) > 100
+    training = [row for name in FILES if "train" in name for row in files[name]]
+    known = {row["name"] for row in records["train"]}
+    exact = {letters(text) for row in training for text in texts_of(row)}
+    assert not exact & {letters(name) for name in held_out}
+    frames = (r"can this be called (.*)\?", r"(?:the|one of the) .*pictures? shows (.*)")
+    named = {
+        found[1]
+        for row in training
+        for text in texts_of(row)
+        for frame in frames
+        if (found := re.fullmatch(frame, text))
+    }
+    assert len(named) > 200
+    assert named <= known
+
+
+def test_a_text_to_be_found_is_the_name_of_one_picture(files: Records) -> None:
+    for part in PARTS[1:]:
+        names = [row["caption"] for row in files[f"retrieval_{part}"]]
+        assert all(len(name) == 1 for name in names)
+        assert len({name[0] for name in names}) == len(names)
+
+
+def test_answers_are_in_the_list_of_training(files: Records) -> None:
+    listed = json.loads((SAMPLE / "annotations/vqa_answer_list.json").read_text())
+    assert listed == sorted({row["answer"] for row in files["vqa_train"]})
+    for part in PARTS:
+        rows = files[f"vqa_{part}"]
+        if part != "train":
+            asked = {row["question_type"] for row in rows}
+            assert asked >= {"name", "kind", "group"}
+            assert ("what" in asked) == part.endswith("_seen")
+        ids = [row["question_id"] for row in rows]
+        assert len(ids) == len(set(ids))
+    for part in ("val_unseen", "test_unseen"):
+        assert {row["answer"] for row in files[f"vqa_{part}"]} <= {*listed}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_data_set_of_the_sample_loads(name: str) -> None:
+    splits = load_dataset(name)
+    assert list(splits) == (["train"] if name == "emoji_pretrain" else list(PARTS))
+    for dataset in splits.values():
+        sample = dataset[len(dataset) - 1]
+        pictures = [sample[key] for key in sample if re.fullmatch(r"image[01]?", key)]
+        assert [picture.size for picture in pictures] == [(128, 128)] * len(pictures)
+        assert len(pictures) == (2 if name == "emoji_nlvr" else 1)

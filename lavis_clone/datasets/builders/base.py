@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -178,14 +179,27 @@ class BaseDatasetBuilder:
 
     def _dataset(self, split: str, paths: list[Path], root: Path) -> Any:
         phase = "train" if split == TRAIN else "eval"
-        dataset = self._dataset_class(phase)(
+        dataset_class = self._dataset_class(phase)
+        dataset = dataset_class(
             vis_processor=self.vis_processors[phase],
             text_processor=self.text_processors[phase],
             ann_paths=[str(path) for path in paths],
             vis_root=str(root),
+            **self._own_options(dataset_class),
         )
         dataset.name, dataset.split = self._label, split
         return dataset
+
+    def _own_options(self, dataset_class: Any) -> dict[str, Any]:
+        """What the block says beyond the arguments that all data sets take."""
+        names = plain(self.config.get("class_names"))
+        if names is None:
+            return {}
+        if "class_names" not in inspect.signature(dataset_class).parameters:
+            raise ConfigError(
+                f"{self._where}.class_names: {dataset_class.__name__} has no classes to name"
+            )
+        return {"class_names": names}
 
     def _dataset_class(self, phase: str) -> Any:
         own = self.train_dataset_cls if phase == "train" else self.eval_dataset_cls

@@ -19,8 +19,53 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "aok_vqa": Benchmark("aok_vqa", {"default": "configs/datasets/aokvqa/defaults.yaml"}),
     "coco_caption": Benchmark("caption", {"default": "configs/datasets/coco/defaults_cap.yaml"}),
+    "coco_retrieval": Benchmark(
+        "retrieval", {"default": "configs/datasets/coco/defaults_ret.yaml"}
+    ),
+    "coco_vqa": Benchmark(
+        "vqa",
+        {
+            "default": "configs/datasets/coco/defaults_vqa.yaml",
+            "eval": "configs/datasets/coco/eval_vqa.yaml",
+        },
+    ),
+    "conceptual_caption_12m": Benchmark(
+        "pairs", {"default": "configs/datasets/conceptual_caption/defaults_12m.yaml"}
+    ),
+    "conceptual_caption_3m": Benchmark(
+        "pairs", {"default": "configs/datasets/conceptual_caption/defaults_3m.yaml"}
+    ),
+    "easy_vqa": Benchmark("gqa", {"default": "configs/datasets/easy_vqa/defaults.yaml"}),
     "emoji_caption": Benchmark(
         "caption", {"default": "configs/datasets/emoji_caption/defaults.yaml"}
     ),
+    "emoji_classification": Benchmark(
+        "classification", {"default": "configs/datasets/emoji_classification/defaults.yaml"}
+    ),
+    "emoji_nlvr": Benchmark("nlvr", {"default": "configs/datasets/emoji_nlvr/defaults.yaml"}),
+    "emoji_pretrain": Benchmark(
+        "pairs", {"default": "configs/datasets/emoji_pretrain/defaults.yaml"}
+    ),
+    "emoji_retrieval": Benchmark(
+        "retrieval", {"default": "configs/datasets/emoji_retrieval/defaults.yaml"}
+    ),
+    "emoji_vqa": Benchmark("gqa", {"default": "configs/datasets/emoji_vqa/defaults.yaml"}),
+    "flickr30k": Benchmark("retrieval", {"default": "configs/datasets/flickr30k/defaults.yaml"}),
+    "gqa": Benchmark(
+        "gqa",
+        {
+            "default": "configs/datasets/gqa/defaults.yaml",
+            "balanced_val": "configs/datasets/gqa/balanced_val.yaml",
+            "balanced_testdev": "configs/datasets/gqa/balanced_testdev.yaml",
+        },
+    ),
+    "nlvr": Benchmark("nlvr", {"default": "configs/datasets/nlvr/defaults.yaml"}),
+    "nocaps": Benchmark("caption", {"default": "configs/datasets/nocaps/defaults.yaml"}),
+    "ok_vqa": Benchmark("vqa", {"default": "configs/datasets/okvqa/defaults.yaml"}),
+    "sbu_caption": Benchmark("pairs", {"default": "configs/datasets/sbu_caption/defaults.yaml"}),
+    "snli_ve": Benchmark("entailment", {"default": "configs/datasets/snli_ve/defaults.yaml"}),
+    "vg_caption": Benchmark("pairs", {"default": "configs/datasets/vg/defaults_caption.yaml"}),
+    "vg_vqa": Benchmark("vg_vqa", {"default": "configs/datasets/vg/defaults_vqa.yaml"}),
 }

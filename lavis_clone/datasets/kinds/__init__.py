@@ -24,12 +24,20 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "aok_vqa": Kind("lavis_clone.datasets.kinds.vqa", "AokVqaDataset", "AokVqaEvalDataset"),
     "caption": Kind("lavis_clone.datasets.kinds.caption", "CaptionDataset", "CaptionEvalDataset"),
-    "classification": Kind("lavis_clone.datasets.kinds.classification", "ClassificationDataset", "ClassificationDataset"),
-    "entailment": Kind("lavis_clone.datasets.kinds.classification", "EntailmentDataset", "EntailmentDataset"),
+    "classification": Kind(
+        "lavis_clone.datasets.kinds.classification",
+        "ClassificationDataset",
+        "ClassificationDataset",
+    ),
+    "entailment": Kind(
+        "lavis_clone.datasets.kinds.classification", "EntailmentDataset", "EntailmentDataset"
+    ),
     "gqa": Kind("lavis_clone.datasets.kinds.vqa", "GqaDataset", "GqaEvalDataset"),
     "nlvr": Kind("lavis_clone.datasets.kinds.nlvr", "NlvrDataset", "NlvrEvalDataset"),
     "pairs": Kind("lavis_clone.datasets.kinds.pairs", "PairDataset", "PairDataset"),
-    "retrieval": Kind("lavis_clone.datasets.kinds.retrieval", "RetrievalDataset", "RetrievalEvalDataset"),
+    "retrieval": Kind(
+        "lavis_clone.datasets.kinds.retrieval", "RetrievalDataset", "RetrievalEvalDataset"
+    ),
     "vg_vqa": Kind("lavis_clone.datasets.kinds.vqa", "VgVqaDataset", "VqaEvalDataset"),
     "vqa": Kind("lavis_clone.datasets.kinds.vqa", "VqaDataset", "VqaEvalDataset"),
 }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lavis_clone.common.progress import Progress
@@ -220,6 +221,16 @@ def test_copies_that_a_file_lacks_begin_as_equals(vocabulary: Path, tmp_path: Pa
         assert value.equal(again.text_encoder.state_dict()[key])
     assert again.vision_proj_m.weight.equal(model.vision_proj_m.weight)
     assert not again.vision_proj_m.weight.equal(again.vision_proj.weight)
+
+
+def test_what_only_training_needs_can_be_left_out(vocabulary: Path, tmp_path: Path) -> None:
+    model = model_of("blip_retrieval", vocabulary)
+    model.save_pretrained(tmp_path, training_state=False)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert not [name for name in saved if "_m." in name or "queue" in name]
+    again = type(model).from_pretrained(tmp_path)
+    assert again.itm_head.weight.equal(model.itm_head.weight)
+    assert again.text_proj_m.weight.equal(model.text_proj.weight)
 
 
 def test_not_as_many_texts_as_images_is_an_error(vocabulary: Path) -> None:

@@ -1,0 +1,54 @@
+"""Pictures with texts to pre-train on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lavis_clone.datasets.annotations import AnnotationError
+from lavis_clone.datasets.base import ConcatDataset
+from lavis_clone.datasets.kinds import dataset_classes
+from lavis_clone.datasets.kinds.pairs import PairDataset
+from lavis_clone.processors.text import BlipCaptionProcessor
+from tests.datasets.making import draw, red, small, write
+
+
+def made(folder, *records, vis=None):
+    draw(folder, "a.png", "b.png")
+    return PairDataset(vis, BlipCaptionProcessor(), folder, write(folder, records=records))
+
+
+def test_of_several_captions_torch_draws_one(tmp_path):
+    dataset = made(
+        tmp_path, {"image": "b.png", "caption": ["A.", "B."]}, {"image": "a.png", "caption": "C!"}
+    )
+    torch.manual_seed(0)
+    drawn = [dataset[0]["text_input"] for _ in range(40)]
+    assert set(drawn) == {"a", "b"}
+    torch.manual_seed(0)
+    assert [dataset[0]["text_input"] for _ in range(40)] == drawn
+    assert dataset[1]["text_input"] == "c" and red(dataset[0]["image"]) == 20
+
+
+def test_batches_of_two_data_sets(tmp_path):
+    dataset = made(tmp_path, {"image": "b.png", "caption": "x"}, vis=small())
+    both = ConcatDataset([dataset, dataset])
+    batch = both.collater([both[0], both[1]])
+    assert set(batch) == {"image", "text_input"}
+    assert batch["image"].shape == (2, 3, 4, 4) and batch["text_input"] == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        ({"image": "a.png"}, "has no 'caption'"),
+        ({"image": "a.png", "caption": []}, "caption must be text or a list"),
+    ],
+)
+def test_bad_records_are_told(tmp_path, record, message):
+    with pytest.raises(AnnotationError, match=f"records.json, record 1: {message}"):
+        made(tmp_path, record)
+
+
+def test_the_kind_has_this_class():
+    assert dataset_classes("pairs") == (PairDataset, PairDataset)
