@@ -15,8 +15,22 @@ from lavis_clone.models.zoo import (
 )
 
 __all__ = [
+    "AlbefClassification",
+    "AlbefFeatureExtractor",
+    "AlbefNLVR",
+    "AlbefPretrain",
+    "AlbefRetrieval",
+    "AlbefVQA",
     "BaseModel",
     "BlipCaption",
+    "BlipClassification",
+    "BlipFeatureExtractor",
+    "BlipITM",
+    "BlipNLVR",
+    "BlipPretrain",
+    "BlipRetrieval",
+    "BlipVQA",
+    "compute_gradcam",
     "load_model",
     "load_model_and_preprocess",
     "load_preprocess",
@@ -24,8 +38,22 @@ __all__ = [
 ]
 
 _CLASSES = {
+    "AlbefClassification": "lavis_clone.models.albef.classification",
+    "AlbefFeatureExtractor": "lavis_clone.models.albef.features",
+    "AlbefNLVR": "lavis_clone.models.albef.nlvr",
+    "AlbefPretrain": "lavis_clone.models.albef.pretrain",
+    "AlbefRetrieval": "lavis_clone.models.albef.retrieval",
+    "AlbefVQA": "lavis_clone.models.albef.vqa",
     "BaseModel": "lavis_clone.models.base",
     "BlipCaption": "lavis_clone.models.blip.caption",
+    "BlipClassification": "lavis_clone.models.blip.classification",
+    "BlipFeatureExtractor": "lavis_clone.models.blip.features",
+    "BlipITM": "lavis_clone.models.blip.matching",
+    "BlipNLVR": "lavis_clone.models.blip.nlvr",
+    "BlipPretrain": "lavis_clone.models.blip.pretrain",
+    "BlipRetrieval": "lavis_clone.models.blip.retrieval",
+    "BlipVQA": "lavis_clone.models.blip.vqa",
+    "compute_gradcam": "lavis_clone.models.heads.gradcam",
 }
 
 registry.models.declare(MODEL_MODULES)
