@@ -134,7 +134,13 @@ class VisionTextModel(BaseModel):
         return bert(text.input_ids, mask=text.mask, num_layers=bert.config.num_text_layers)
 
     def fuse(
-        self, bert: BertModel, text: TokenBatch, context: Context, *, states: Tensor | None = None
+        self,
+        bert: BertModel,
+        text: TokenBatch,
+        context: Context,
+        *,
+        states: Tensor | None = None,
+        summary: bool = False,
     ) -> Tensor:
         """Texts that look at images.
 
@@ -143,16 +149,19 @@ class VisionTextModel(BaseModel):
             context: ``bert.see`` of the image tokens.
             states: What ``read`` has made of the texts, if it is known: ALBEF goes on from there,
                 where BLIP starts again, with [ENC].
+            summary: Give the first token's state alone, at less work.
 
         Returns:
-            ``(R, T, D)``
+            ``(R, T, D)``, or ``(R, 1, D)``
         """
         first = bert.config.fusion_layer
         if first:
             states = self.read(bert, text) if states is None else states
-            return bert.resume(states, first=first, mask=text.mask, context=context)
+            return bert.resume(
+                states, first=first, mask=text.mask, context=context, summary=summary
+            )
         input_ids = text.input_ids
         if self.encode_id is not None:
             input_ids = input_ids.clone()
             input_ids[:, 0] = self.encode_id
-        return bert(input_ids, mask=text.mask, context=context)
+        return bert(input_ids, mask=text.mask, context=context, summary=summary)

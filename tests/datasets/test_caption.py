@@ -75,6 +75,7 @@ def test_ids_without_an_image_id_are_those_of_the_files(tmp_path):
         ({"image": "a_1.jpg", "image_id": 7}, "7"),
         ({"image": "a_1.jpg", "image_id": 0}, "0"),
         ({"image": "a_1.jpg", "image_id": "coco_5"}, "coco_5"),
+        ({"image": "a_1.jpg", "img_id": 4}, "4"),
     ],
 )
 def test_eval_image_ids(record, expected):

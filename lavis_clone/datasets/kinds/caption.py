@@ -27,13 +27,16 @@ def captions_of(record: Record) -> list[str]:
 
 
 def image_id_of(record: Record) -> str:
-    """The record's ``image_id``, else the part of the file's stem after its last ``_``.
+    """The record's ``image_id`` or, as in NoCaps, ``img_id``, else the end of the file's stem.
+
+    A stem's end is what follows its last ``_``.
 
     >>> image_id_of({"image": "val2014/COCO_val2014_000000391895.jpg"})
     '000000391895'
     """
-    if record.get("image_id") is not None:
-        return str(record["image_id"])
+    for key in ("image_id", "img_id"):
+        if record.get(key) is not None:
+            return str(record[key])
     return PurePosixPath(str(record["image"])).stem.rpartition("_")[2]
 
 

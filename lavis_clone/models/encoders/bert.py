@@ -231,6 +231,7 @@ class BertModel(nn.Module):
         causal: bool = False,
         cache: KeyValueCache | None = None,
         num_layers: int | None = None,
+        summary: bool = False,
     ) -> Tensor:
         """Encode text, alone or looking at a context.
 
@@ -241,9 +242,10 @@ class BertModel(nn.Module):
             causal: Token t looks at tokens up to t only.
             cache: Holds the earlier tokens of each row, and takes the new ones; implies causal.
             num_layers: Stop after this many layers; None for all.
+            summary: Give the first token's state alone; the last layer computes no other.
 
         Returns:
-            ``(R, T, D)``
+            ``(R, T, D)``, or ``(R, 1, D)``
         """
         start = 0 if cache is None else cache.length
         x = self.embeddings(input_ids, start=start)
@@ -252,11 +254,18 @@ class BertModel(nn.Module):
             seen = layer.attention.keys_values(x)
             if cache is not None:
                 seen = cache.append(index, seen)
-            x = layer(x, seen, mask=mask, context=context, index=index)
+            queries = x[:, :1] if summary and layer is self.encoder.layer[-1] else x
+            x = layer(queries, seen, mask=mask, context=context, index=index)
         return x
 
     def resume(
-        self, states: Tensor, *, first: int, mask: Tensor | None, context: Context | None
+        self,
+        states: Tensor,
+        *,
+        first: int,
+        mask: Tensor | None,
+        context: Context | None,
+        summary: bool = False,
     ) -> Tensor:
         """Go through the layers from ``first`` on, with the states that the one before has given.
 
@@ -264,14 +273,16 @@ class BertModel(nn.Module):
             states: ``(R, T, D)``
             mask: ``(R, T)`` bool, True on real tokens.
             context: From ``see``.
+            summary: Give the first token's state alone; the last layer computes no other.
 
         Returns:
-            ``(R, T, D)``
+            ``(R, T, D)``, or ``(R, 1, D)``
         """
         allowed = None if mask is None else mask.bool()[:, None, None, :]
         for index, layer in islice(enumerate(self.encoder.layers()), first, None):
             seen = layer.attention.keys_values(states)
-            states = layer(states, seen, mask=allowed, context=context, index=index)
+            queries = states[:, :1] if summary and layer is self.encoder.layer[-1] else states
+            states = layer(queries, seen, mask=allowed, context=context, index=index)
         return states
 
     def see(self, tokens: Tensor, mask: Tensor | None = None) -> Context:

@@ -56,7 +56,7 @@ class MatchingModel(ContrastiveModel):
         for rows, length in batches_by_length(texts.mask.sum(dim=1)):
             text = TokenBatch(texts.input_ids[rows, :length], texts.mask[rows, :length])
             states = None if texts.states is None else texts.states[rows, :length]
-            fused = self.fuse(self.bert, text, context, states=states)
+            fused = self.fuse(self.bert, text, context, states=states, summary=True)
             logits[rows] = self.itm_head(fused[:, 0]).float()
         return logits
 
