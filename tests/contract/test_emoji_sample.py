@@ -241,3 +241,10 @@ def test_a_data_set_of_the_sample_loads(name: str) -> None:
         pictures = [sample[key] for key in sample if re.fullmatch(r"image[01]?", key)]
         assert [picture.size for picture in pictures] == [(128, 128)] * len(pictures)
         assert len(pictures) == (2 if name == "emoji_nlvr" else 1)
+
+
+def test_the_readme_counts_the_records(files: Records) -> None:
+    readme = (SAMPLE.parents[2] / "projects/emoji/README.md").read_text()
+    for task in TASKS:
+        counts = " | ".join(f"{len(files[f'{task}_{part}']):,}" for part in PARTS)
+        assert re.search(rf"^\| `{task}` \|.*\n\| sample \| {re.escape(counts)} \|$", readme, re.M)

@@ -34,3 +34,27 @@ def red(picture: Any) -> int:
 def small() -> BlipImageEvalProcessor:
     """A processor that makes tensors of 4 x 4 pixels."""
     return BlipImageEvalProcessor(4)
+
+
+def own_file(folder: Path, kind: str, rows: str, *, image_size: int = 4) -> Path:
+    """A YAML file of the data set ``own``: the folder's pictures, and a CSV file to train on and
+    to validate with."""
+    (folder / "rows.csv").write_text(rows)
+    (folder / "own.yaml").write_text(
+        f"""
+datasets:
+  own:
+    kind: {kind}
+    vis_processor:
+      train: {{name: blip_image_train, image_size: {image_size}}}
+      eval: {{name: blip_image_eval, image_size: {image_size}}}
+    text_processor:
+      train: {{name: blip_caption, prompt: "a drawing of "}}
+    build_info:
+      images: {{storage: {folder}}}
+      annotations:
+        train: {{storage: {folder}/rows.csv}}
+        val: {{storage: {folder}/rows.csv}}
+"""
+    )
+    return folder / "own.yaml"

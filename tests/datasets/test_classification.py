@@ -7,11 +7,12 @@ import torch
 
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.datasets.annotations import AnnotationError
+from lavis_clone.datasets.builders import load_dataset
 from lavis_clone.datasets.builders.base import BaseDatasetBuilder
 from lavis_clone.datasets.kinds import dataset_classes
 from lavis_clone.datasets.kinds.classification import ClassificationDataset, EntailmentDataset
 from lavis_clone.processors.text import BlipCaptionProcessor
-from tests.datasets.making import draw, red, small, write
+from tests.datasets.making import draw, own_file, red, small, write
 
 NAMES = ["no", "maybe", "yes"]
 
@@ -99,6 +100,20 @@ def test_a_block_gives_all_splits_the_same_numbers(tmp_path):
     draw(tmp_path, "a.png")
     splits = BaseDatasetBuilder(block(tmp_path, class_names=NAMES)).build_datasets()
     assert [splits["train"][1]["label"], splits["val"][0]["label"]] == [2, 2]
+
+
+def test_own_data_needs_a_yaml_file_only(tmp_path):
+    draw(tmp_path, "a.png")
+    path = own_file(tmp_path, "classification", "image,label\na.png,yes\na.png,no\n")
+    path.write_text(
+        path.read_text().replace("build_info", "class_names: [no, yes]\n    build_info")
+    )
+    with pytest.raises(ConfigError, match=r"class_names\[0\]: must be text"):  # YAML's no is false
+        load_dataset("own", path)
+    path.write_text(path.read_text().replace("[no, yes]", '["no", "yes"]'))
+    splits = load_dataset("own", path)
+    assert [splits["train"][0]["label"], splits["val"][1]["label"]] == [1, 0]
+    assert splits["train"][0]["text_input"] == "a drawing of "
 
 
 def test_names_for_samples_without_classes_are_told(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lavis_clone.datasets.annotations import AnnotationError
+from lavis_clone.datasets.builders import load_dataset
 from lavis_clone.datasets.kinds import dataset_classes
 from lavis_clone.datasets.kinds.nlvr import NlvrDataset, NlvrEvalDataset, swap_sides
-from tests.datasets.making import draw, red, small, write
+from tests.datasets.making import draw, own_file, red, small, write
 
 RECORD = {"images": ["a.png", "b.png"], "sentence": "The left one is bright.", "label": "True"}
 
@@ -86,6 +87,34 @@ def test_batches(tmp_path):
 def test_bad_records_are_told(tmp_path, fields, message):
     with pytest.raises(AnnotationError, match=f"records.json, record 2: {message}"):
         made(NlvrEvalDataset, tmp_path, RECORD, {**RECORD, **fields})
+
+
+def test_a_csv_file_has_a_column_for_each_picture(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    rows = "image0,image1,sentence,label\na.png,b.png,The left one is bright.,True\n"
+    (tmp_path / "t.csv").write_text(rows)
+    dataset = NlvrDataset(None, None, tmp_path, [tmp_path / "t.csv"])
+    torch.manual_seed(0)
+    assert {seen(dataset[0]) for _ in range(50)} == {PLAIN, MIRRORED}
+    assert dataset.displ_item(0)["file"] == "a.png b.png"
+    splits = load_dataset("own", own_file(tmp_path, "nlvr", rows))
+    assert splits["val"][0]["image1"].shape == (3, 4, 4) and splits["val"][0]["label"] == 1
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({}, "has neither 'images' nor 'image0' and 'image1'"),
+        (
+            {"image0": "a.png"},
+            r"images must be two file names, left and right, got \['a.png', None",
+        ),
+    ],
+)
+def test_pictures_that_are_not_two_are_told(tmp_path, fields, message):
+    record = {"sentence": "x", "label": "True", **fields}
+    with pytest.raises(AnnotationError, match=f"record 1: {message}"):
+        made(NlvrEvalDataset, tmp_path, record)
 
 
 def test_displ_item(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lavis_clone.common.reading import ConfigError
 from lavis_clone.datasets.annotations import AnnotationError
 from lavis_clone.datasets.base import ConcatDataset
+from lavis_clone.datasets.builders import load_dataset
 from lavis_clone.datasets.kinds import dataset_classes
 from lavis_clone.datasets.kinds.pairs import PairDataset
 from lavis_clone.processors.text import BlipCaptionProcessor
-from tests.datasets.making import draw, red, small, write
+from tests.datasets.making import draw, own_file, red, small, write
 
 
 def made(folder, *records, vis=None):
@@ -36,6 +38,21 @@ def test_batches_of_two_data_sets(tmp_path):
     batch = both.collater([both[0], both[1]])
     assert set(batch) == {"image", "text_input"}
     assert batch["image"].shape == (2, 3, 4, 4) and batch["text_input"] == ["x", "x"]
+
+
+@pytest.mark.parametrize("kind", ["pairs", "caption"])
+def test_own_data_needs_a_yaml_file_only(tmp_path, kind):
+    draw(tmp_path, "a.png")
+    path = own_file(tmp_path, kind, "image,caption\na.png,One\n")
+    assert len(path.read_text().split("\n")) < 20
+    sample = load_dataset("own", path)["train"][0]
+    assert sample["image"].shape == (3, 4, 4) and sample["text_input"] == "a drawing of one"
+
+
+def test_own_data_must_say_its_kind(tmp_path):
+    path = own_file(tmp_path, "null", "image,caption\na.png,One\n")
+    with pytest.raises(ConfigError, match="datasets.own.kind: required"):
+        load_dataset("own", path)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from lavis_clone.datasets.annotations import AnnotationError
+from lavis_clone.datasets.builders import load_dataset
 from lavis_clone.datasets.kinds import dataset_classes
 from lavis_clone.datasets.kinds.retrieval import RetrievalDataset, RetrievalEvalDataset
 from lavis_clone.processors.text import BlipCaptionProcessor
-from tests.datasets.making import draw, red, small, write
+from tests.datasets.making import draw, own_file, red, small, write
 
 TEXTS = [
     {"image": "a.png", "caption": ["One.", "UNO!"]},
@@ -45,6 +46,31 @@ def test_eval_batches(tmp_path):
     batch = dataset.collater([dataset[2], dataset[0]])
     assert set(batch) == {"image", "index"}
     assert batch["index"].equal(torch.tensor([2, 0]))
+
+
+def test_a_csv_file_has_a_row_for_each_text(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    (tmp_path / "t.csv").write_text("image,caption\na.png,One\nb.png,Two\na.png,Uno\n")
+    dataset = RetrievalEvalDataset(None, None, tmp_path, [tmp_path / "t.csv"])
+    assert dataset.image == ["a.png", "b.png"] and len(dataset) == 2
+    assert dataset.text == ["One", "Uno", "Two"]
+    assert dataset.img2txt == {0: [0, 1], 1: [2]} and dataset.txt2img == {0: 0, 1: 0, 2: 1}
+    assert [record["instance_id"] for record in dataset.annotation] == ["0", "1"]
+
+
+def test_other_processors_process_the_texts_anew(tmp_path):
+    dataset = RetrievalEvalDataset(ann_paths=write(tmp_path, a=TEXTS[:2]))
+    assert dataset.text == ["One.", "UNO!", "Two"]
+    dataset.set_processors(None, BlipCaptionProcessor("a "))
+    assert dataset.text == ["a one", "a uno", "a two"]
+
+
+def test_own_data_needs_a_yaml_file_only(tmp_path):
+    draw(tmp_path, "a.png")
+    path = own_file(tmp_path, "retrieval", "image,caption\na.png,One\na.png,Two\n")
+    splits = load_dataset("own", path)
+    assert splits["train"][1]["text_input"] == "a drawing of two"
+    assert splits["val"][0]["image"].shape == (3, 4, 4) and splits["val"].img2txt == {0: [0, 1]}
 
 
 def test_a_picture_without_texts_is_told(tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from lavis_clone.datasets.annotations import AnnotationError
 from lavis_clone.datasets.base import ConcatDataset
+from lavis_clone.datasets.builders import load_dataset
 from lavis_clone.datasets.kinds import dataset_classes
 from lavis_clone.datasets.kinds.vqa import (
     AokVqaDataset,
@@ -19,7 +20,7 @@ from lavis_clone.datasets.kinds.vqa import (
     VqaEvalDataset,
 )
 from lavis_clone.processors.text import BlipQuestionProcessor
-from tests.datasets.making import draw, red, small, write
+from tests.datasets.making import draw, own_file, red, small, write
 
 
 def asked(number: int, **more):
@@ -101,6 +102,37 @@ def test_files_of_an_eval_split_are_told_by_content(tmp_path, order):
     assert dataset.references() == {5: QuestionTruth(["net", "bat"], "other", "what is")}
 
 
+def test_the_answers_to_choose_from_may_be_lines(tmp_path):
+    (tmp_path / "l.txt").write_text("\ufeffnet\n\n a bat \n", encoding="utf-8")
+    files = [*write(tmp_path, records=[asked(0)]), tmp_path / "l.txt"]
+    assert VqaEvalDataset(ann_paths=files).answer_list == ["net", "a bat"]
+    (tmp_path / "l.txt").write_text("\n")
+    with pytest.raises(AnnotationError, match="l.txt: holds no answers"):
+        VqaEvalDataset(ann_paths=files)
+    (tmp_path / "l.txt").unlink()
+    with pytest.raises(AnnotationError, match="l.txt: cannot be read"):
+        VqaEvalDataset(ann_paths=files)
+
+
+def test_an_empty_answer_of_a_csv_file_is_none(tmp_path):
+    rows = [asked(0, answer="one"), asked(1, answer="")]
+    assert made(VqaEvalDataset, tmp_path, a=rows).references() == {0: QuestionTruth(["one"])}
+    dataset = made(GqaEvalDataset, tmp_path, a=rows)
+    assert [dataset[0]["answer"], dataset[1]["answer"]] == ["one", None]
+    assert "answer" not in made(GqaEvalDataset, tmp_path, a=[asked(0, answer="")])[0]
+
+
+@pytest.mark.parametrize("kind", ["vqa", "gqa"])
+def test_own_data_needs_a_yaml_file_only(tmp_path, kind):
+    draw(tmp_path, "a.png")
+    rows = "image,question,answer\na.png,What?,one\na.png,Why?,two\n"
+    splits = load_dataset("own", own_file(tmp_path, kind, rows))
+    assert splits["train"][1]["answers"] == ["two"] and splits["train"][1]["weights"] == [1.0]
+    assert splits["val"].references() == {0: QuestionTruth(["one"]), 1: QuestionTruth(["two"])}
+    assert splits["val"][0]["image"].shape == (3, 4, 4)
+    assert splits["val"][0].get("answer") == ("one" if kind == "gqa" else None)
+
+
 def test_the_questions_alone_are_no_truth(tmp_path):
     dataset = made(VqaEvalDataset, tmp_path, a=[asked(0, question_id=5)], b=VQA_QUESTIONS)
     assert len(dataset) == 1 and dataset.references() == {}
@@ -160,7 +192,9 @@ def test_aok_vqa(tmp_path):
         (VqaDataset, {"question": 3}, "question must be text, got 3"),
         (VqaEvalDataset, {"question_id": 1.5}, "question_id must be a whole number or text"),
         (VqaEvalDataset, {"image": ""}, "image must be text, got ''"),
+        (VqaDataset, {"answer": ""}, "answer is empty"),
         (GqaDataset, {}, "has no 'answer'"),
+        (GqaDataset, {"answer": ""}, "answer is empty"),
         (GqaEvalDataset, {"answer": ["a"]}, "answer must be one text, got \\['a'\\]"),
         (AokVqaDataset, {"answer": "a"}, "has no 'direct_answers'"),
         (AokVqaEvalDataset, {"choices": "ab"}, "choices must be a list of texts"),

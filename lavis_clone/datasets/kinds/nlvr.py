@@ -1,6 +1,7 @@
 """Sentences that are true of two pictures, or not (NLVR2).
 
 A record is ``{"images": ["left.png", "right.png"], "sentence": "text", "label": "True"}``.
+Instead of ``images`` it may have ``image0`` (left) and ``image1``, as a CSV file's columns.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ def label_of(record: Record) -> int | None:
     return _LABELS.get(str(record["label"]).lower())
 
 
+def pictures_of(record: Record) -> Any:
+    """What a record gives as its two files, left and right; None when it gives none."""
+    images = record.get("images")
+    columns = [record.get("image0"), record.get("image1")]
+    return columns if images is None and columns != [None, None] else images
+
+
 class NlvrEvalDataset(BaseDataset):
     """For evaluation.
 
@@ -45,11 +53,13 @@ class NlvrEvalDataset(BaseDataset):
     ``instance_id`` str.
     """
 
-    required = ("images", "sentence", "label")
+    required = ("sentence", "label")
 
     @staticmethod
     def check_record(record: Record) -> str | None:
-        images, sentence = record["images"], record["sentence"]
+        images, sentence = pictures_of(record), record["sentence"]
+        if images is None:
+            return "has neither 'images' nor 'image0' and 'image1'"
         if not isinstance(images, list) or [type(name) for name in images] != [str, str]:
             return f"images must be two file names, left and right, got {images!r:.80}"
         if not isinstance(sentence, str):
@@ -63,10 +73,11 @@ class NlvrEvalDataset(BaseDataset):
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         record = self.annotation[index]
-        return OrderedDict({"file": " ".join(record["images"]), **record, **self[index]})
+        return OrderedDict({"file": " ".join(pictures_of(record)), **record, **self[index]})
 
     def _sample(self, record: Record, *, mirrored: bool = False) -> Sample:
-        left, right = reversed(record["images"]) if mirrored else record["images"]
+        images = pictures_of(record)
+        left, right = reversed(images) if mirrored else images
         sentence = swap_sides(record["sentence"]) if mirrored else record["sentence"]
         return {
             "image0": self.load_picture(left),

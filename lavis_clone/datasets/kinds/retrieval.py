@@ -1,16 +1,17 @@
 """Pictures and the texts that are to find them.
 
 Records are those of captions: ``{"image": "folder/file.jpg", "caption": "text" or ["text", ...]}``.
+A picture may have several, as in a CSV file with a row for each text.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lavis_clone.datasets.annotations import Record
+from lavis_clone.datasets.annotations import Record, Records
 from lavis_clone.datasets.base import BaseDataset, Sample
 from lavis_clone.datasets.kinds.caption import CaptionDataset, captions_of, check_captioned
 
@@ -29,7 +30,8 @@ class RetrievalDataset(CaptionDataset):
 class RetrievalEvalDataset(BaseDataset):
     """For evaluation. ``image`` as processed, ``index`` int: the number of the picture.
 
-    Its texts are not in the samples, since each is compared with every picture.
+    Its texts are not in the samples, since each is compared with every picture. Records of one file
+    are one picture: were they several, all but one would be wrong answers to each of its texts.
     """
 
     required = ("image", "caption")
@@ -43,6 +45,9 @@ class RetrievalEvalDataset(BaseDataset):
     img2txt: dict[int, list[int]]
     """The numbers of the texts that belong to a picture."""
 
+    _captions: Sequence[str] = ()
+    """All texts, as they were read."""
+
     def __init__(
         self,
         vis_processor: Any = None,
@@ -51,15 +56,19 @@ class RetrievalEvalDataset(BaseDataset):
         ann_paths: Sequence[str | Path] = (),
     ) -> None:
         super().__init__(vis_processor, text_processor, vis_root, ann_paths)
-        self.text, self.image = [], []
+        self.annotation = _by_picture(self.annotation)
+        self.image = []
+        captions: list[str] = []
         self.txt2img, self.img2txt = {}, {}
         for number, record in enumerate(self.annotation):
             self.image.append(record["image"])
             self.img2txt[number] = []
             for caption in captions_of(record):
-                self.img2txt[number].append(len(self.text))
-                self.txt2img[len(self.text)] = number
-                self.text.append(self.text_processor(caption))
+                self.img2txt[number].append(len(captions))
+                self.txt2img[len(captions)] = number
+                captions.append(caption)
+        self._captions = captions
+        self._process_texts()
 
     @staticmethod
     def check_record(record: Record) -> str | None:
@@ -68,7 +77,24 @@ class RetrievalEvalDataset(BaseDataset):
     def __getitem__(self, index: int) -> Sample:
         return {"image": self.load_picture(self.annotation[index]["image"]), "index": index}
 
+    def set_processors(self, vis_processor: Any, text_processor: Any) -> None:
+        """Put other processors in place, and process all texts anew; None is the identity."""
+        super().set_processors(vis_processor, text_processor)
+        self._process_texts()
+
+    def _process_texts(self) -> None:
+        self.text = [self.text_processor(caption) for caption in self._captions]
+
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         record = self.annotation[index]
         shown = self[index]["image"]
         return OrderedDict(file=record["image"], caption=record["caption"], image=shown)
+
+
+def _by_picture(records: Iterable[Record]) -> Records:
+    """One record for each file, with all its captions, in order of appearance."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        picture = found.setdefault(record["image"], {**record, "caption": []})
+        picture["caption"] += captions_of(record)
+    return Records({**r, "instance_id": str(i)} for i, r in enumerate(found.values()))

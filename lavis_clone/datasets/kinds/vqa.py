@@ -45,12 +45,12 @@ ANSWER_KEYS = ("answer", "answers")
 
 
 def answers_of(record: Record, keys: Sequence[str] = ANSWER_KEYS) -> list[str]:
-    """A record's answers, one for each person; none when it has none of the ``keys``.
+    """A record's answers, one for each person; none when all of the ``keys`` are absent or empty.
 
     >>> answers_of({"answer": "yes"}), answers_of({"answers": [{"answer": "2"}, {"answer": "3"}]})
     (['yes'], ['2', '3'])
     """
-    given: Any = next((record[key] for key in keys if record.get(key) is not None), [])
+    given: Any = next((record[key] for key in keys if record.get(key) not in (None, "")), [])
     if isinstance(given, str):
         return [given]
     return [answer if isinstance(answer, str) else answer["answer"] for answer in given]
@@ -126,6 +126,8 @@ class VqaDataset(BaseDataset):
         problem = _check_question(record) or _check_answers(record, cls.answer_keys)
         if problem or answers_of(record, cls.answer_keys):
             return problem
+        if empty := [key for key in cls.answer_keys if record.get(key) == ""]:
+            return f"{empty[0]} is empty"
         return f"has no {cls.answer_keys[0]!r} (it has {', '.join(map(str, record))})"
 
     def __getitem__(self, index: int) -> Sample:
@@ -155,7 +157,7 @@ class VqaEvalDataset(BaseDataset):
 
     Besides files of records, ``ann_paths`` may have, in any order after the first:
 
-    - a list of texts: the answers to choose from;
+    - a list of texts, or a ``.txt`` file with one on each line: the answers to choose from;
     - VQAv2's questions (``{"questions": [...]}``), which the records repeat and are not used;
     - VQAv2's annotations (``{"annotations": [...]}``): people's answers by ``question_id``. Without
       them those of the records are the truth, where they have any.
@@ -182,8 +184,8 @@ class VqaEvalDataset(BaseDataset):
         truths: list[Record] = []
         of_records = []
         for number, path in enumerate(ann_paths):
-            if holds_texts(path):
-                self.answer_list = [*(self.answer_list or ()), *read_texts(path)]
+            if (answers := _answer_list(path)) is not None:
+                self.answer_list = [*(self.answer_list or ()), *answers]
             elif number == 0 or (kept := _other_file(path)) is None:
                 of_records.append(path)
             else:
@@ -246,10 +248,11 @@ class GqaDataset(VqaDataset):
     """For training on questions with one answer each."""
 
     required = ("image", "question", "answer")
+    answer_keys = ("answer",)
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
-        return _check_question(record) or _check_one_answer(record)
+        return _check_one_answer(record) or super().check_record(record)
 
 
 class GqaEvalDataset(VqaEvalDataset):
@@ -264,12 +267,12 @@ class GqaEvalDataset(VqaEvalDataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
-        known = {"answer": self.annotation[index].get("answer")} if self._answered else {}
+        known = {"answer": self.annotation[index].get("answer") or None} if self._answered else {}
         return {**sample, **known}
 
     @cached_property
     def _answered(self) -> bool:
-        return any(record.get("answer") is not None for record in self.annotation)
+        return any(record.get("answer") for record in self.annotation)
 
 
 class AokVqaDataset(VqaDataset):
@@ -310,6 +313,21 @@ def _truth(record: Record, keys: Sequence[str]) -> QuestionTruth:
     return QuestionTruth(
         answers_of(record, keys), record.get("answer_type"), record.get("question_type")
     )
+
+
+def _answer_list(path: str | Path) -> list[str] | None:
+    """The answers to choose from, if that is what a file holds."""
+    path = Path(path)
+    if path.suffix.lower() != ".txt":
+        return read_texts(path) if holds_texts(path) else None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read: {error}") from error
+    answers = [line.strip() for line in lines if line.strip()]
+    if not answers:
+        raise AnnotationError(f"{path}: holds no answers")
+    return answers
 
 
 def _other_file(path: str | Path) -> list[Record] | None:
