@@ -58,6 +58,10 @@ class BaseDataset(Dataset[Sample]):
         self.annotation: Sequence[Record] = Records(
             {**record, "instance_id": str(i)} for i, record in enumerate(found)
         )
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Look through the records once, when all have been read; subclasses may."""
 
     def __len__(self) -> int:
         return len(self.annotation)

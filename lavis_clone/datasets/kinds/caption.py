@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -69,14 +68,7 @@ class CaptionDataset(BaseDataset):
 
     required = ("image", "caption")
 
-    def __init__(
-        self,
-        vis_processor: Any = None,
-        text_processor: Any = None,
-        vis_root: str | Path | None = None,
-        ann_paths: Sequence[str | Path] = (),
-    ) -> None:
-        super().__init__(vis_processor, text_processor, vis_root, ann_paths)
+    def prepare(self) -> None:
         self.img_ids: dict[Any, int] = {}
         self._ids = array("q")  # by record; workers share it, the dict they would copy
         for record in self.annotation:

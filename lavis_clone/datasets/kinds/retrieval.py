@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from lavis_clone.datasets.annotations import Record, Records
@@ -48,14 +47,7 @@ class RetrievalEvalDataset(BaseDataset):
     _captions: Sequence[str] = ()
     """All texts, as they were read."""
 
-    def __init__(
-        self,
-        vis_processor: Any = None,
-        text_processor: Any = None,
-        vis_root: str | Path | None = None,
-        ann_paths: Sequence[str | Path] = (),
-    ) -> None:
-        super().__init__(vis_processor, text_processor, vis_root, ann_paths)
+    def prepare(self) -> None:
         self.annotation = _by_picture(self.annotation)
         self.image = []
         captions: list[str] = []
