@@ -67,7 +67,8 @@ class RowStore:
             How many rows the finished file has, or None when there is no such file yet.
 
         Raises:
-            FileError: The file or its folder was made with other settings, or by something else.
+            FileError: The file or its folder was made with other settings, or by something else,
+                or nothing can be written there.
         """
         if self.output.exists():
             settings, rows = read_settings(self.output)
@@ -76,6 +77,7 @@ class RowStore:
             return rows
         path = self.folder / SETTINGS
         if not path.is_file():
+            self._try()
             return None
         left = json.loads(path.read_text(encoding="utf-8"))
         self._compare(left["settings"], self.folder)
@@ -118,8 +120,16 @@ class RowStore:
             write(path, Table(names, self._arrays, kept, self._settings))
         shutil.rmtree(self.folder)
 
-    def _begin(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def _try(self) -> None:
+        """Whether the folder can be made, before there is anything to put into it."""
         shutil.rmtree(self.folder, ignore_errors=True)  # of a run that ended before its first row
+        try:
+            self.folder.mkdir()
+            self.folder.rmdir()
+        except OSError as error:
+            raise FileError(f"{self.folder}: cannot be made: {error.strerror}") from error
+
+    def _begin(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         self.folder.mkdir()
         create = np.lib.format.open_memmap
         for name, values in arrays.items():

@@ -18,7 +18,7 @@ from lavis_clone.common.context import RunContext, choose_device
 from lavis_clone.common.files import FileError
 from lavis_clone.common.launch import LaunchError, read_environment
 from lavis_clone.common.log import setup_logging
-from lavis_clone.common.optim import build_optimizer
+from lavis_clone.common.optim import build_optimizer, freeze
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.common.registry import registry
 from lavis_clone.common.schema import RunConfig
@@ -70,6 +70,7 @@ def build_runner(config: Config) -> RunnerBase:
     model = model_class.from_config(config.model)
     check_picture_size(model, datasets)
     if run.train_splits and not run.evaluate:
+        freeze(model, run.freeze)
         build_optimizer(model, run)  # says now what it would say in training
     for split in evaluated[:1]:
         rehearse(task, model.to(device), sources[split], device=device)

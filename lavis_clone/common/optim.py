@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -59,6 +59,28 @@ def parameter_groups(
         empty = {"params": [], "weight_decay": decay, "lr_scale": scale}
         groups.setdefault((decay, scale), empty)["params"].append(parameter)
     return list(groups.values())
+
+
+def freeze(model: nn.Module, prefixes: Sequence[str]) -> list[nn.Module]:
+    """Let the weights whose names start so learn nothing.
+
+    Returns:
+        The modules whose names start so. They belong into evaluation mode during training as well,
+        or batch norm would go on collecting, and dropout disturb what cannot answer to it.
+
+    Raises:
+        ValueError: a prefix fits no weight.
+    """
+    for prefix in prefixes:
+        found = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        if not found:
+            known = {name.partition(".")[0] for name, _ in model.named_parameters()}
+            raise ValueError(
+                f"run.freeze: no weight's name starts with {prefix!r}{suggest(prefix, known)}"
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
+    return [m for name, m in model.named_modules() if name.startswith(tuple(prefixes))]
 
 
 def build_optimizer(model: nn.Module, run: RunConfig) -> torch.optim.AdamW:

@@ -52,6 +52,8 @@ class RunConfig:
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factors on the learning rate of the weights whose names start so, the longest prefix wins,
     e.g. ``{visual_encoder: 0.1}``. Not in LAVIS."""
+    freeze: list[str] = field(default_factory=list)
+    """The weights whose names start so do not learn, e.g. ``[visual_encoder]``. Not in LAVIS."""
 
     max_epoch: int | None = None
     """Required for training with ``runner_base``."""

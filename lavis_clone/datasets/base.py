@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,6 +111,12 @@ class ConcatDataset(TorchConcatDataset[Sample]):
         super().__init__(datasets)
         self.name = "+".join(filter(None, (getattr(d, "name", "") for d in datasets)))
         self.split = getattr(datasets[0], "split", "")
+
+    @property
+    def answer_list(self) -> list[str] | None:
+        """The answers of all lists, each once; None if one of the data sets has no list."""
+        lists = [getattr(dataset, "answer_list", None) for dataset in self.datasets]
+        return list(dict.fromkeys(chain.from_iterable(lists))) if all(lists) else None  # type: ignore[arg-type]  # none is None
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a batch as the first of the data sets does."""

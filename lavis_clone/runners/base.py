@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lavis_clone.common.context import RunContext
 from lavis_clone.common.files import write_atomic
-from lavis_clone.common.optim import build_optimizer, set_lr
+from lavis_clone.common.optim import build_optimizer, freeze, set_lr
 from lavis_clone.common.precision import autocast, grad_scaler
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.reading import ConfigError
@@ -95,6 +95,7 @@ class RunnerBase:
         self.run, self.task, self.loaders, self.context = run, task, loaders, context
         self.model = model.to(context.device)
         self.config = dict(config or {})
+        self.frozen: list[nn.Module] = []
         self.best_metric: float | None = None
         self.best_epoch: int | None = None
 
@@ -159,6 +160,7 @@ class RunnerBase:
             TrainingFailed: The loss became infinite or not a number.
         """
         self._begin_log()
+        self.frozen = freeze(self.model, self.run.freeze)
         optimizer = build_optimizer(self.model, self.run)
         scaler = grad_scaler(self.context.device, self.run.precision)
         last = self.run.num_epochs - 1
@@ -185,6 +187,8 @@ class RunnerBase:
         loader = self.loaders[TRAIN]
         loader.set_epoch(epoch)
         self.model.train()
+        for module in self.frozen:
+            module.eval()
         schedule = registry.get_lr_scheduler_class(self.run.lr_sched or "")
         steps = -(-len(loader) // self.run.accum_grad_iters)
         losses = EpochLosses(epoch)

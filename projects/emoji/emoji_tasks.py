@@ -70,7 +70,7 @@ def write_tasks(splits: Mapping[str, Sequence[Record]], folder: Path, amounts: A
     """
     held_out = names_held_out(splits)
     for part, rows in parts_of(splits).items():
-        texts = retrieval_train(rows, held_out) if part == TRAIN else retrieval_eval(rows)
+        texts = retrieval_train(rows) if part == TRAIN else retrieval_eval(rows)
         asked = [
             {**record, "question_id": f"{part}_{index}"}
             for index, record in enumerate(

@@ -7,9 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from emoji_records import Record
 
-EXTRA_PHRASES = 2
-"""Keywords that a picture is trained on for retrieval, besides its name."""
-
 
 def letters(text: str) -> str:
     """What phrases are compared by: ``"bus-stop"`` and ``"busstop"`` are one."""
@@ -37,20 +34,11 @@ def names_held_out(splits: Mapping[str, Sequence[Record]]) -> set[str]:
     return {letters(row["name"]) for rows in splits.values() for row in rows if not row["seen"]}
 
 
-def retrieval_train(rows: Iterable[Record], held_out: Collection[str]) -> Iterator[Record]:
-    """Records of the name and of ``EXTRA_PHRASES`` keywords of each picture.
-
-    The pictures of a concept take turns, so that all its keywords are used where it has enough
-    pictures. Their common ``image_id`` is the concept: texts of one are no wrong texts of another.
-    """
-    turns: dict[str, int] = {}
+def retrieval_train(rows: Iterable[Record]) -> Iterator[Record]:
+    """Every picture with its name. Pictures of a concept have one ``image_id``, the concept: the
+    name of one is no wrong text of another."""
     for row in rows:
-        name, *keywords = phrases_of(row, held_out)
-        turn = turns[row["concept"]] = turns.get(row["concept"], -1) + 1
-        start = turn * EXTRA_PHRASES
-        count = min(EXTRA_PHRASES, len(keywords))
-        for text in (name, *(keywords[(start + i) % len(keywords)] for i in range(count))):
-            yield {"image": row["image"], "caption": text, "image_id": row["concept"]}
+        yield {"image": row["image"], "caption": row["name"], "image_id": row["concept"]}
 
 
 def retrieval_eval(rows: Iterable[Record]) -> Iterator[Record]:

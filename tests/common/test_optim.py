@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lavis_clone.common.optim import build_optimizer, parameter_groups, set_lr
+from lavis_clone.common.optim import build_optimizer, freeze, parameter_groups, set_lr
 from lavis_clone.common.schema import RunConfig
 
 
@@ -98,6 +98,17 @@ def test_prefixes_scale_and_the_longest_counts() -> None:
     assert factors["vlnet.weight"] == (0.1, 1.0)
     with pytest.raises(ValueError, match="'visual_encodr'; did you mean 'visual_encoder'"):
         by_name(Model(), lr_scale={"visual_encodr": 0.1})
+
+
+def test_frozen_weights_are_in_no_group() -> None:
+    model = Model()
+    frozen = freeze(model, ["visual_encoder.blocks", "vlnet"])
+    left = by_name(model)
+    assert left
+    assert not any(name.startswith(("visual_encoder.blocks", "vlnet")) for name in left)
+    assert frozen == [model.visual_encoder.blocks, *model.visual_encoder.blocks, model.vlnet]
+    with pytest.raises(ValueError, match=r"run\.freeze: .* 'vlnt'; did you mean 'vlnet'"):
+        freeze(model, ["vlnt"])
 
 
 def test_a_model_without_trainable_weights() -> None:

@@ -73,6 +73,16 @@ def test_eval_samples_and_ids(tmp_path):
     assert dataset.answer_list is None and dataset.references() == {}
 
 
+def test_several_sets_are_chosen_answers_for_from_all_lists(tmp_path):
+    sets = [
+        made(VqaEvalDataset, tmp_path, **{name: [asked(0)], f"{name}_list": answers})
+        for name, answers in {"p": ["yes", "no"], "q": ["no", "two"]}.items()
+    ]
+    assert ConcatDataset(sets).answer_list == ["yes", "no", "two"]
+    alone = made(VqaEvalDataset, tmp_path, r=[asked(1)])
+    assert ConcatDataset([*sets, alone]).answer_list is None
+
+
 VQA_QUESTIONS = {
     "info": {},
     "license": {"name": "x"},

@@ -450,6 +450,11 @@ def test_a_finished_file_is_not_made_again_nor_lost(folders, pictures, tmp_path,
     assert output.read_bytes() == before
 
 
+def test_features_that_cannot_be_written_are_told_first(folders, pictures):
+    (line,) = refused("features", *pictures, "-o", "/proc/out.npz", "--type", folders[FEATURES])
+    assert "/proc/out.npz.part: cannot be made: " in line
+
+
 def test_features_of_other_weights_are_not_mixed(folders, pictures, tmp_path):
     output = tmp_path / "out.npz"
     model = save(tmp_path / "model", FEATURES, embed_dim=8)

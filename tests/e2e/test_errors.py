@@ -187,6 +187,8 @@ def test_a_closed_pipe_ends_with_1_and_no_word():
 def training(recipe: Path):
     """A long run of train.py that has begun its first epoch."""
     arguments = ("--cfg-path", str(recipe), "--options", "run.max_epoch=100000", "run.log_freq=1")
+    # A suite that a shell runs in the background ignores Ctrl-C, and its children would, too.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
         [sys.executable, str(toys.ROOT / "train.py"), *arguments],
         stderr=subprocess.PIPE,
@@ -194,6 +196,7 @@ def training(recipe: Path):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             while "epoch 0" not in process.stderr.readline():
                 assert process.poll() is None

@@ -42,6 +42,7 @@ from tests.e2e.toys import refused
         ("run.test_splits=[tset]", "run: no data set has a split 'tset'; there are test, train, v"),
         ("run.score_by=colour", "run.score_by: annotation 0 has no field 'colour'"),
         ("run.lr_scale.visual_encodr=2", "run.lr_scale: no trainable weight's name starts with"),
+        ("run.freeze=[visual_encodr]", "run.freeze: no weight's name starts with 'visual_encodr'"),
         ("run.device=mps", "device 'mps' is not available on this machine; use auto or cpu"),
         ("run.device=gpu", "device must be auto, cpu, cuda, cuda:<n> or mps, got 'gpu'"),
         ("model.finetuned=no.pth", "no such file: no.pth"),

@@ -31,6 +31,24 @@ def scores(*values):
     return toys.AnswerTask([{"agg_metrics": value, "x": 2 * value} for value in values])
 
 
+def test_what_is_frozen_neither_learns_nor_collects(tmp_path):
+    class WithNorm(toys.OneWeight):
+        def __init__(self):
+            super().__init__()
+            self.tower = torch.nn.BatchNorm1d(1)
+
+        def forward(self, samples, progress=None):
+            return super().forward({"x": self.tower(samples["x"][:, None])[:, 0]}, progress)
+
+    for freeze, stays in (["tower"], True), ([], False):
+        model = WithNorm()
+        before = {k: v.clone() for k, v in model.tower.state_dict().items()}
+        toys.runner(tmp_path / str(stays), model=model, freeze=freeze).train()
+        same = [v.equal(before[k]) for k, v in model.tower.state_dict().items()]
+        assert all(same) if stays else not any(same)
+        assert model.weight.abs().item() > 0
+
+
 # --- what is written ----------------------------------------------------------------------------
 
 

@@ -105,7 +105,13 @@ def run_config(**changes: Any) -> RunConfig:
     return RunConfig(**given | changes)
 
 
-def runner(folder: Path, *, task: BaseTask | None = None, **changes: Any) -> RunnerBase:
+def runner(
+    folder: Path,
+    *,
+    task: BaseTask | None = None,
+    model: nn.Module | None = None,
+    **changes: Any,
+) -> RunnerBase:
     """A runner of the above in ``folder``; ``changes`` are those of the ``run:`` block."""
     folder.mkdir(parents=True, exist_ok=True)
     loaders = {
@@ -117,7 +123,7 @@ def runner(folder: Path, *, task: BaseTask | None = None, **changes: Any) -> Run
     return RunnerBase(
         run_config(**changes),
         task=task or AnswerTask(),
-        model=OneWeight(),
+        model=model or OneWeight(),
         loaders=loaders,
         context=RunContext(folder, torch.device("cpu")),
         config={"run": {"max_epoch": 2}},

@@ -200,7 +200,7 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         alpha = self.distillation(samples, progress, epochs=epochs)
         with torch.no_grad():
             self.update_momentum()
-            tokens_m, states_m = self._momentum_states(images, text)
+            tokens_m, states_m = self._momentum_states(images, text, tokens)
             image_m, words_m = (
                 summary(self.get_submodule("vision_proj_m"), tokens_m),
                 summary(self.get_submodule("text_proj_m"), states_m),
@@ -222,10 +222,16 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         """In training no longer than needed; else as long as v1.0.2 has it, for all to see."""
         return self.tokenize(texts, padded=not self.training)
 
-    def _momentum_states(self, images: Tensor, text: TokenBatch) -> tuple[Tensor, Tensor]:
+    def _momentum_states(
+        self, images: Tensor, text: TokenBatch, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the copies of the towers say; a frozen vision tower's says what the tower said."""
         encoder: Any = self.get_submodule("text_encoder_m")
         bert = encoder.bert if isinstance(encoder, LanguageModel) else encoder
-        return self.get_submodule("visual_encoder_m")(images), self.read(bert, text)
+        states = self.read(bert, text)
+        if any(p.requires_grad for p in self.visual_encoder.parameters()):
+            tokens = self.get_submodule("visual_encoder_m")(images)
+        return tokens, states
 
     def _positives(self, ids: Tensor | None, count: int) -> Tensor:
         """``(B, B + Q)`` what belongs to each sample, as probabilities."""

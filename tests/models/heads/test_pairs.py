@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lavis_clone.common.optim import freeze
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.registry import registry
 from lavis_clone.models.heads.matching import batches_by_length, hard_negatives
@@ -119,6 +121,19 @@ def test_copies_follow_by_the_momentum_and_take_no_gradient(vocabulary: Path) ->
         model.embed_images(tiny.images(1))
         model.embed_texts(["a cat"])
     assert model.state_dict()["text_proj_m.bias"].equal(model.text_proj_m.bias)
+
+
+def test_a_frozen_tower_is_its_own_copy(vocabulary: Path) -> None:
+    model = model_of("blip_retrieval", vocabulary)
+    model.reset_momentum("visual_encoder")
+    expected = copy.deepcopy(model)(samples(3))
+    freeze(model, ["visual_encoder"])
+    with mock.patch.object(model.visual_encoder_m, "forward", side_effect=AssertionError):
+        found = model(samples(3))
+    torch.testing.assert_close(found.sims.sim_i2t_m, expected.sims.sim_i2t_m)
+    found.loss.backward()
+    assert model.vision_proj.weight.grad is not None
+    assert all(p.grad is None for p in model.visual_encoder.parameters())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
