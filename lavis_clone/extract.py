@@ -130,7 +130,8 @@ def _work_off(request: Request, columns: Mapping[str, Sequence[str]], store: Row
 def _arrays(output: FeatureOutput, wanted: Kept) -> dict[str, np.ndarray[Any, Any]]:
     """``(B, F)`` or ``(B, D)`` of the first token; ``(B, N, D)`` of all image tokens."""
     key = FIRST_TOKEN[wanted.mode]
-    found = {key: output[key][:, 0]}
+    features = output[key]
+    found = {key: features if features.ndim == 2 else features[:, 0]}  # CLIP has no tokens
     if wanted.tokens:
         found[ALL_TOKENS] = output[ALL_TOKENS]
     dtype = torch.float16 if wanted.half else torch.float32

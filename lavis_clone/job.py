@@ -24,6 +24,7 @@ from lavis_clone.common.registry import registry
 from lavis_clone.common.schema import RunConfig
 from lavis_clone.common.seed import seed_everything
 from lavis_clone.datasets.base import ConcatDataset
+from lavis_clone.datasets.builders.base import ANSWER_CLASSES
 from lavis_clone.datasets.loaders import build_loader
 from lavis_clone.datasets.skip import SampleError, SkipLog, appender
 from lavis_clone.processors.base import BaseProcessor
@@ -112,6 +113,8 @@ def build_datasets(
         wanted = {s: a for s, a in listed.items() if splits is None or s in splits}
         if listed and not wanted:
             continue
+        if ANSWER_CLASSES in listed:  # no split, but what all of them need
+            wanted[ANSWER_CLASSES] = listed[ANSWER_CLASSES]
         info = {"build_info": {**block["build_info"], "annotations": wanted}} if listed else {}
         builder = builder_class({**block, **info})
         builder.name = builder.name or name
@@ -213,7 +216,8 @@ def check_splits(splits: Sequence[str], blocks: Datasets, datasets: Datasets) ->
         ConfigError: with a line for each.
     """
     built = {split for found in datasets.values() for split in found}
-    known = sorted(built.union(*(_annotations(block) for block in blocks.values())))
+    listed_splits = built.union(*(_annotations(block) for block in blocks.values()))
+    known = sorted(listed_splits - {ANSWER_CLASSES})
     if missing := [split for split in splits if split not in built]:
         listed = ", ".join(known) or "none"
         raise ConfigError.of(

@@ -192,8 +192,13 @@ def _model_files(block: Mapping[str, Any]) -> tuple[DictConfig, DictConfig]:
     arch, model_type = block.get("arch"), block.get("model_type")
     if not isinstance(arch, str) or model_type is None:
         return DictConfig({}), DictConfig({})
-    files: Mapping[str, str] = getattr(find_model(arch), "PRETRAINED_MODEL_CONFIG_DICT", {})
+    model_class = find_model(arch)
+    files: Mapping[str, str] = getattr(model_class, "PRETRAINED_MODEL_CONFIG_DICT", {})
     if model_type not in files:
+        find_other = getattr(model_class, "other_type", None)
+        other = None if find_other is None else find_other(str(model_type))
+        if other is not None:
+            return DictConfig(other["model"]), DictConfig(other["preprocess"])
         raise ConfigError(_no_such_type("model", arch, "model_type", model_type, files))
     loaded = load_yaml(config_file(files[model_type]))
     return loaded.get("model") or DictConfig({}), loaded.get("preprocess") or DictConfig({})

@@ -29,8 +29,20 @@ class CaptioningOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueOptions(CaptioningOptions):
-    """As for captions; with ``report_metric`` the score is the mean loss, lower is better."""
+class DialogueOptions:
+    """How replies are written. Loss and captions' metrics are scored, the lowest loss is best."""
+
+    num_beams: int = 3
+    max_len: int = 20
+    """Tokens of the longest reply, its end included."""
+    min_len: int = 1
+    length_penalty: float = 1.0
+    """Beams compete by log-probability / length ** length_penalty. Not in LAVIS."""
+    report_metric: bool = True
+    """Score the replies; false only writes them to the result file."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self.num_beams, self.min_len, self.max_len)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,6 +125,62 @@ class ClassificationBatch(TypedDict):
     """B ids of the rows of the annotation file."""
 
 
+class VideoCaptionBatch(TypedDict):
+    """Videos with a caption each, to train on; to learn retrieval as well."""
+
+    video: Tensor
+    """``(B, 3, T, H, W)`` float32, T frames each, normalised as the model's processor does."""
+    num_frames: NotRequired[Tensor]
+    """``(B,)`` int64: behind so many frames a short video repeats its last one."""
+    text_input: list[str]
+    """B captions."""
+    image_id: Tensor
+    """``(B,)`` int64, the same for two captions of one video."""
+
+
+class VideoCaptionEvalBatch(TypedDict):
+    """Videos to describe."""
+
+    video: Tensor
+    """``(B, 3, T, H, W)`` float32, as in training."""
+    num_frames: NotRequired[Tensor]
+    """``(B,)`` int64, as in training."""
+    image_id: list[str]
+    """B ids, as the annotation file gives them."""
+    instance_id: list[str]
+    """B ids of the rows of the annotation file."""
+
+
+class VideoRetrievalEvalBatch(TypedDict):
+    """Videos to be found; the texts are attributes of the data set."""
+
+    video: Tensor
+    """``(B, 3, T, H, W)`` float32, as in training."""
+    num_frames: NotRequired[Tensor]
+    """``(B,)`` int64, as in training."""
+    index: Tensor
+    """``(B,)`` int64, the number of each video in the data set."""
+
+
+class VideoQABatch(TypedDict):
+    """Videos with a question each that has one answer."""
+
+    video: Tensor
+    """``(B, 3, T, H, W)`` float32, as for captions."""
+    num_frames: NotRequired[Tensor]
+    """``(B,)`` int64, as for captions."""
+    text_input: list[str]
+    """B questions."""
+    answers: NotRequired[Tensor]
+    """``(B,)`` int64, classes of the answers; the number of classes, where an answer is none."""
+    answer: NotRequired[list[str | None]]
+    """B answers, in evaluation; not there when no answer of the data set is known."""
+    question_id: list[int | str]
+    """B ids, as the annotation file gives them."""
+    instance_id: list[str]
+    """B ids of the rows of the annotation file."""
+
+
 class PairBatch(TypedDict):
     """Images with a text each, to pre-train on."""
 
@@ -132,3 +188,45 @@ class PairBatch(TypedDict):
     """``(B, 3, H, W)`` float32, normalised as the model's processor does."""
     text_input: list[str]
     """B texts."""
+
+
+class DialogueBatch(TypedDict):
+    """Turns of dialogues about videos, as ``gpt_dialogue`` reads them; padding is at the ends.
+
+    V frames, T tokens, F width of a frame's features. Of a dialogue about nothing, V is 0 and
+    ``video_fts`` absent; about pictures, ``image`` stands in its place.
+    """
+
+    input_ids: Tensor
+    """``(B, T)`` int64: caption, turns and answer."""
+    labels: Tensor
+    """``(B, T)`` int64: the ids of the answer, -1 elsewhere."""
+    token_type_ids: Tensor
+    """``(B, V + T)`` int64: what each frame and token is, or who speaks."""
+    attn_mask: Tensor
+    """``(B, V + T)`` bool, True on what is no padding."""
+    video_fts: NotRequired[Tensor]
+    """``(B, V, F)`` float32."""
+    image: NotRequired[Tensor]
+    """``(B, 3, H, W)`` float32, normalised as the model's processor does."""
+    image_id: list[str]
+    """B ids, as the annotation file gives them."""
+    instance_id: list[str]
+    """B numbers of turns in the data set."""
+
+
+class DialogueTextBatch(TypedDict):
+    """Turns of dialogues as texts."""
+
+    text_input: list[str]
+    """B dialogues: caption, turns and question."""
+    answer: list[str]
+    """B answers, empty where nobody's is known."""
+    video_fts: NotRequired[Tensor]
+    """``(B, V, F)`` float32."""
+    image: NotRequired[Tensor]
+    """``(B, 3, H, W)`` float32, normalised as the model's processor does."""
+    image_id: list[str]
+    """B ids, as the annotation file gives them."""
+    instance_id: list[str]
+    """B numbers of turns in the data set."""

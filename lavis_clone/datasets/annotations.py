@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -16,7 +17,7 @@ Record = Mapping[str, Any]
 Check = Callable[[Record], str | None]
 """Returns what is wrong with a record, or None."""
 
-LIST_KEYS = ("annotations", "data", "records")
+LIST_KEYS = ("annotations", "data", "records", "dialogs")
 """Where to look in a JSON file that is a mapping, before taking the only list that it holds."""
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -120,15 +121,22 @@ def read_texts(path: str | Path) -> list[str]:
     return texts
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    suffix = path.suffix.lower()
+def read_json(path: str | Path) -> Any:
+    """The content of a ``.json`` file.
+
+    Raises:
+        AnnotationError: it cannot be read.
+    """
+    path = Path(path)
+    with _told_in_one_line(path):
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+@contextlib.contextmanager
+def _told_in_one_line(path: Path) -> Iterator[None]:
+    """What goes wrong with a file, as an error that names it."""
     try:
-        if suffix == ".json":
-            return _list_in(json.loads(path.read_text(encoding="utf-8-sig")), path)
-        if suffix == ".jsonl":
-            return list(_json_lines(path))
-        if suffix in DELIMITERS:
-            return list(_rows(path, DELIMITERS[suffix]))
+        yield
     except FileNotFoundError as error:
         raise AnnotationError(f"{path}: no such annotation file") from error
     except json.JSONDecodeError as error:
@@ -139,6 +147,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise AnnotationError(f"{path}: not UTF-8 text: {error}") from error
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _list_in(read_json(path), path)
+    with _told_in_one_line(path):
+        if suffix == ".jsonl":
+            return list(_json_lines(path))
+        if suffix in DELIMITERS:
+            return list(_rows(path, DELIMITERS[suffix]))
     raise AnnotationError(f"{path}: must end in .json, .jsonl, .csv or .tsv")
 
 

@@ -37,6 +37,8 @@ class BaseDataset(Dataset[Sample]):
 
     required: ClassVar[tuple[str, ...]] = ()
     """Keys that every record must have."""
+    media: ClassVar[str] = "image"
+    """The key of a record's file, and of what a sample has of it."""
 
     name: str = ""
     """The builder's name, for messages; the builder sets it."""
@@ -51,15 +53,19 @@ class BaseDataset(Dataset[Sample]):
     ) -> None:
         self.vis_root = Path(vis_root or "")
         self.set_processors(vis_processor, text_processor)
-        found = [
-            record
-            for path in ann_paths
-            for record in read_annotations(path, required=self.required, check=self.check_record)
-        ]
+        found = [record for path in ann_paths for record in self.read_file(path)]
         self.annotation: Sequence[Record] = Records(
             {**record, "instance_id": str(i)} for i, record in enumerate(found)
         )
         self.prepare()
+
+    def read_file(self, path: str | Path) -> list[dict[str, Any]]:
+        """The records of one annotation file, checked; for files of a format of their own.
+
+        Raises:
+            AnnotationError: with the file, and the line or record.
+        """
+        return read_annotations(path, required=self.required, check=self.check_record)
 
     def prepare(self) -> None:
         """Look through the records once, when all have been read; subclasses may."""
@@ -80,6 +86,14 @@ class BaseDataset(Dataset[Sample]):
         self.vis_processor = BaseProcessor() if vis_processor is None else vis_processor
         self.text_processor = BaseProcessor() if text_processor is None else text_processor
 
+    def load_media(self, record: Record) -> dict[str, Any]:
+        """What a sample has of its record's file.
+
+        Raises:
+            SampleError: it cannot be read.
+        """
+        return {self.media: self.load_picture(record[self.media])}
+
     def load_picture(self, file_name: str) -> Any:
         """Read a picture under ``vis_root`` and process it.
 
@@ -96,7 +110,7 @@ class BaseDataset(Dataset[Sample]):
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         """A sample to show to people: its file, its record and its processed fields."""
         record = self.annotation[index]
-        return OrderedDict({"file": record.get("image", ""), **record, **self[index]})
+        return OrderedDict({"file": record.get(self.media, ""), **record, **self[index]})
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a batch: tensors and numbers are stacked, texts become lists."""
@@ -111,6 +125,7 @@ class ConcatDataset(TorchConcatDataset[Sample]):
         super().__init__(datasets)
         self.name = "+".join(filter(None, (getattr(d, "name", "") for d in datasets)))
         self.split = getattr(datasets[0], "split", "")
+        self.media = getattr(datasets[0], "media", "image")
 
     @property
     def answer_list(self) -> list[str] | None:

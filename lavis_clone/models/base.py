@@ -45,6 +45,9 @@ class BaseModel(nn.Module):
     PRETRAINED_MAY_STAY: ClassVar[tuple[str, ...]] = ()
     """Further weights that ``pretrained`` files do not hold, e.g. a new head."""
 
+    FILES: ClassVar[tuple[str, ...]] = ("vocabulary",)
+    """Fields of the block that name files which are kept beside the weights."""
+
     config: Any
 
     @classmethod
@@ -71,6 +74,14 @@ class BaseModel(nn.Module):
             model.load_from_pretrained(config.pretrained)
         return model
 
+    @classmethod
+    def other_type(cls, name: str) -> dict[str, Any] | None:  # noqa: ARG003  # subclasses use it
+        """The ``model:`` and ``preprocess:`` blocks of a type that has no YAML file, if it is one.
+
+        CLIP has as many as open_clip knows names.
+        """
+        return None
+
     def load_checkpoint(self, location: str | Path) -> LoadReport:
         """Load weights of this very model; position embeddings are fitted to the image size.
 
@@ -95,6 +106,10 @@ class BaseModel(nn.Module):
     def start(self) -> None:
         """Put what the config names into fresh weights, before a checkpoint is loaded."""
 
+    def locate(self, location: str | Path) -> str | Path:
+        """Where weights lie that may have a name of the family's own, e.g. a tag of open_clip."""
+        return location
+
     def convert(self, state: dict[str, Tensor], *, pretrained: bool) -> dict[str, Tensor]:  # noqa: ARG002  # subclasses use it
         """Turn a checkpoint of another size, or of a relative, into one of this model.
 
@@ -114,7 +129,8 @@ class BaseModel(nn.Module):
         *,
         pretrained: bool = False,
     ) -> LoadReport:
-        state = self.convert(read_checkpoint(location), pretrained=pretrained)
+        found = read_checkpoint(self.locate(location))
+        state = self.convert(found, pretrained=pretrained)
         report = load_weights(self, state, may_be_ignored=may_be_ignored, may_stay_at_init=may_stay)
         self.after_load(report)
         logger.info("%s: %s", location, report)
@@ -145,12 +161,7 @@ class BaseModel(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         block = self.to_block()
-        if block.get("vocabulary"):
-            target = folder / VOCABULARY_NAME
-            source = resolve(block["vocabulary"])
-            if source.resolve() != target.resolve():
-                shutil.copyfile(source, target)
-            block["vocabulary"] = VOCABULARY_NAME
+        self.save_files(folder, block)
         with atomic_path(folder / WEIGHTS_NAME) as path:
             left_out = () if training_state else self.MAY_STAY
             weights = unshared(self, dtype, left_out=left_out)
@@ -160,6 +171,15 @@ class BaseModel(nn.Module):
             document["preprocess"] = dict(preprocess)
         write_atomic(folder / CONFIG_NAME, yaml.safe_dump(document, sort_keys=False))
         return folder
+
+    def save_files(self, folder: Path, block: dict[str, Any]) -> None:
+        """Write what ``FILES`` name into ``folder``, and their names there into ``block``."""
+        if block.get("vocabulary"):
+            target = folder / VOCABULARY_NAME
+            source = resolve(block["vocabulary"])
+            if source.resolve() != target.resolve():
+                shutil.copyfile(source, target)
+            block["vocabulary"] = VOCABULARY_NAME
 
     @classmethod
     def from_pretrained(cls: type[M], name: str | Path) -> M:
@@ -179,7 +199,7 @@ class BaseModel(nn.Module):
 def read_default_config(model_class: type[BaseModel], name: str) -> dict[str, Any]:
     """The ``model:`` and ``preprocess:`` blocks of a model type, or of a saved folder.
 
-    In a folder, ``finetuned`` and ``vocabulary`` become paths into it.
+    In a folder, ``finetuned`` and the model's ``FILES`` become paths into it.
 
     Raises:
         FileError: The folder holds no config.
@@ -188,6 +208,9 @@ def read_default_config(model_class: type[BaseModel], name: str) -> dict[str, An
     if name in model_class.PRETRAINED_MODEL_CONFIG_DICT:
         path = config_file(model_class.PRETRAINED_MODEL_CONFIG_DICT[name])
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    other = model_class.other_type(name)
+    if other is not None:
+        return other
     path = resolve(f"{name}/{CONFIG_NAME}")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -196,6 +219,11 @@ def read_default_config(model_class: type[BaseModel], name: str) -> dict[str, An
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise ConfigError(f"{path}: must have a block model, as save_pretrained writes it")
     document["model"]["finetuned"] = f"{name}/{WEIGHTS_NAME}"
-    if document["model"].get("vocabulary"):
-        document["model"]["vocabulary"] = f"{name}/{document['model']['vocabulary']}"
+    processors = ((document.get("preprocess") or {}).get("text_processor") or {}).values()
+    for field in model_class.FILES:
+        if document["model"].get(field):
+            document["model"][field] = f"{name}/{document['model'][field]}"
+            for block in processors:
+                if field in block:  # it reads the same file
+                    block[field] = document["model"][field]
     return document

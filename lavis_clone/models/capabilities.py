@@ -15,6 +15,7 @@ from lavis_clone.models.outputs import (
     GenerationOutput,
     ImageEmbeddings,
     ModelOutput,
+    ReplyScores,
     TextEmbeddings,
 )
 
@@ -47,10 +48,27 @@ class Answers(Protocol):
 
 
 @runtime_checkable
+class Replies(Protocol):
+    """Takes the next turn of a dialogue, and says how likely a given one is."""
+
+    def generate_replies(self, samples: Mapping[str, Any], **options: Any) -> GenerationOutput: ...
+
+    def score_replies(self, samples: Mapping[str, Any]) -> ReplyScores: ...
+
+
+@runtime_checkable
 class Classifies(Protocol):
     """Sorts samples into classes."""
 
     def predict(self, samples: Mapping[str, Any]) -> ClassOutput: ...
+
+
+@runtime_checkable
+class ClassifiesByName(Classifies, Protocol):
+    """Sorts pictures into any classes that are named to it."""
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """From now on ``predict`` gives a logit for each of these."""
 
 
 @runtime_checkable
@@ -69,6 +87,14 @@ class Embeds(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:
         """All texts are padded to the same length, so that batches can be put together."""
+
+
+@runtime_checkable
+class EmbedsVideos(Embeds, Protocol):
+    """Does the same with videos."""
+
+    def embed_videos(self, videos: Tensor, num_frames: Tensor | None = None) -> ImageEmbeddings:
+        """``(B, 3, T, H, W)``; behind ``num_frames`` ``(B,)`` a video repeats its last frame."""
 
 
 @runtime_checkable

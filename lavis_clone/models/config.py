@@ -1,28 +1,44 @@
-"""What the ``model:`` block of a model with an image ViT and a BERT may hold."""
+"""What the ``model:`` block of a model with a vision tower and a BERT may hold."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from lavis_clone.common.files import config_file, resolve
 from lavis_clone.common.reading import read
 from lavis_clone.models.encoders.bert import BertConfig
-from lavis_clone.models.encoders.vit import SIZES, VisionConfig, ViTType
+from lavis_clone.models.encoders.vit import SIZES, TransformerConfig, VisionConfig, ViTType
 from lavis_clone.models.tokenizers import Tokenizer
+
+PLACES = (
+    "model_type",
+    "load_finetuned",
+    "finetuned",
+    "load_pretrained",
+    "pretrained",
+    "med_config_path",
+    "text_weights",
+    "text_weights_vocabulary",
+    "vocabulary",
+)
+"""Fields that say where weights and sizes come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionTextConfig:
-    """Fields that all BLIP and ALBEF models share.
+class TextConfig:
+    """Fields that all models with a BERT share.
 
-    ``vit`` and ``med`` give any size; LAVIS's ``vit_*``, ``image_size`` and ``med_config_path``
-    are shorthands for them.
+    ``med`` gives any size; LAVIS's ``med_config_path`` is a shorthand for it.
     """
 
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """Special tokens that the family adds behind the vocabulary."""
+    tower: ClassVar[str]
+    """The field with the sizes of the vision tower."""
+    shorthands: ClassVar[tuple[str, ...]] = ()
+    """Further fields that describe it."""
 
     arch: str | None = None
     model_type: str | None = None
@@ -32,17 +48,6 @@ class VisionTextConfig:
     load_pretrained: bool = True
     pretrained: str | None = None
     """Weights of a pre-trained model to start from."""
-    vit_type: ViTType = "base"
-    vit_grad_ckpt: bool = False
-    """Recompute activations of the last ``vit_ckpt_layer`` blocks in the backward pass."""
-    vit_ckpt_layer: int = 0
-    vit_drop_path_rate: float | None = None
-    """None for the size's own: 0 (base), 0.1 (large)."""
-    vit_layer_norm_epsilon: float = 1e-6
-    image_size: int | None = None
-    """Pixels on each side; None for 384, or what ``vit`` says."""
-    vit: dict[str, Any] = field(default_factory=dict)
-    """Fields of VisionConfig, over the shorthands."""
     med_config_path: str | None = None
     """JSON file with fields of BertConfig."""
     med: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +65,6 @@ class VisionTextConfig:
     def __post_init__(self) -> None:
         if self.max_txt_len < 2:
             raise ValueError(f"max_txt_len ({self.max_txt_len}) must be at least 2")
-        self.vision()
         positions = self.text().max_position_embeddings
         if self.max_txt_len > positions:
             raise ValueError(
@@ -68,20 +72,13 @@ class VisionTextConfig:
                 f"med.max_position_embeddings ({positions})"
             )
 
-    def vision(self) -> VisionConfig:
-        """The vision tower that all these fields describe."""
-        given: dict[str, Any] = {
-            "img_size": 384,
-            "layer_norm_eps": self.vit_layer_norm_epsilon,
-            "checkpoint_blocks": self.vit_ckpt_layer if self.vit_grad_ckpt else 0,
-            **SIZES[self.vit_type],
-        }
-        if self.vit_drop_path_rate is not None:
-            given["drop_path_rate"] = self.vit_drop_path_rate
-        given |= self.vit
-        if self.image_size is not None:
-            given["img_size"] = self.image_size
-        return read(VisionConfig, given, where="vit")
+    def vision(self) -> TransformerConfig:
+        """The sizes of the vision tower."""
+        raise NotImplementedError(f"{type(self).__name__} has no vision()")
+
+    def picture_size(self) -> int | None:
+        """Pixels on each side of what the model takes; None for any."""
+        return self.vision().fixed_size
 
     def text(self, **defaults: Any) -> BertConfig:
         """The text tower that all these fields describe.
@@ -99,12 +96,60 @@ class VisionTextConfig:
         path = None if self.vocabulary is None else resolve(self.vocabulary)
         return Tokenizer(path, extra=self.extra_tokens)
 
-    def to_block(self, *, vision: VisionConfig, text: BertConfig) -> dict[str, Any]:
+    def to_block(self, *, vision: TransformerConfig, text: BertConfig) -> dict[str, Any]:
         """The block that builds the same model, with every size written out and no weights."""
-        weights = {"load_finetuned", "finetuned", "load_pretrained", "pretrained"}
-        shorthands = {name.name for name in fields(VisionTextConfig)} - {"arch", "max_txt_len"}
-        own = {k: v for k, v in asdict(self).items() if k not in weights | shorthands}
+        left_out = {*PLACES, *self.shorthands}
+        block = {k: v for k, v in asdict(self).items() if k not in left_out}
         sizes = {k: v for k, v in asdict(vision).items() if k != "weights" and v is not None}
         words = {k: v for k, v in asdict(text).items() if v is not None}
-        block = {**own, "vit": sizes, "med": words}
+        block |= {self.tower: sizes, "med": words}
         return block | ({"vocabulary": self.vocabulary} if self.vocabulary else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTextConfig(TextConfig):
+    """Fields that all BLIP and ALBEF models share.
+
+    ``vit`` and ``med`` give any size; LAVIS's ``vit_*``, ``image_size`` and ``med_config_path``
+    are shorthands for them.
+    """
+
+    tower = "vit"
+    shorthands = (
+        "vit_type",
+        "vit_grad_ckpt",
+        "vit_ckpt_layer",
+        "vit_drop_path_rate",
+        "vit_layer_norm_epsilon",
+        "image_size",
+    )
+    vit_type: ViTType = "base"
+    vit_grad_ckpt: bool = False
+    """Recompute activations of the last ``vit_ckpt_layer`` blocks in the backward pass."""
+    vit_ckpt_layer: int = 0
+    vit_drop_path_rate: float | None = None
+    """None for the size's own: 0 (base), 0.1 (large)."""
+    vit_layer_norm_epsilon: float = 1e-6
+    image_size: int | None = None
+    """Pixels on each side; None for 384, or what ``vit`` says."""
+    vit: dict[str, Any] = field(default_factory=dict)
+    """Fields of VisionConfig, over the shorthands."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.vision()
+
+    def vision(self) -> VisionConfig:
+        """The vision tower that all these fields describe."""
+        given: dict[str, Any] = {
+            "img_size": 384,
+            "layer_norm_eps": self.vit_layer_norm_epsilon,
+            "checkpoint_blocks": self.vit_ckpt_layer if self.vit_grad_ckpt else 0,
+            **SIZES[self.vit_type],
+        }
+        if self.vit_drop_path_rate is not None:
+            given["drop_path_rate"] = self.vit_drop_path_rate
+        given |= self.vit
+        if self.image_size is not None:
+            given["img_size"] = self.image_size
+        return read(VisionConfig, given, where="vit")

@@ -95,9 +95,17 @@ class IntermediateOutput(Output):
     """``(3 B, 2)`` of the B pairs and the 2 B wrong ones."""
     itm_labels: Tensor | None = None
     """``(3 B,)``: 1 for a pair that belongs together."""
+    video_embeds: Tensor | None = None
+    """``(B, N, D)`` video tokens."""
+    vtm_logits: Tensor | None = None
+    """As ``itm_logits``, of videos."""
+    vtm_labels: Tensor | None = None
     decoder_output: LanguageModelOutput | None = None
     decoder_labels: Tensor | None = None
     """``(B, T)`` token ids; -100 where no loss is taken."""
+    image_embeds_proj: Tensor | None = None
+    """``(B, F)`` of length 1, of CLIP, whose other embeddings are ``(B, F)``, too."""
+    text_embeds_proj: Tensor | None = None
 
 
 @dataclass
@@ -114,6 +122,14 @@ class ModelOutput(Output):
     """Language modelling."""
     loss_mlm: Tensor | None = None
     """Masked language modelling."""
+    logit_scale_exp: Tensor | None = None
+    """What CLIP's cosines are multiplied by."""
+    loss_vtc: Tensor | None = None
+    """Video-text contrast."""
+    loss_vtm: Tensor | None = None
+    """Video-text matching."""
+    loss_video: Tensor | None = None
+    """How far each next frame is from what was expected, times the weight of that."""
     sims: Similarities | None = None
     logits: Tensor | None = None
     """``(B, C)`` of C classes."""
@@ -123,7 +139,10 @@ class ModelOutput(Output):
 
 @dataclass
 class FeatureOutput(Output):
-    """Features of images and texts. F is the width of the contrastive space."""
+    """Features of images and texts. F is the width of the contrastive space.
+
+    CLIP gives one vector of each, in place of tokens: ``(B, F)``.
+    """
 
     image_embeds: Tensor | None = None
     """``(B, N, D)``; [CLS] stands first where the tower has one."""
@@ -145,6 +164,9 @@ class ImageEmbeddings(Output):
     """``(B, F)`` of length 1"""
     tokens: Tensor
     """``(B, N, E)``"""
+    num_tokens: Tensor | None = None
+    """``(B,)`` how many tokens count: those behind them are of a short video's repeated frames.
+    None for all."""
 
 
 @dataclass
@@ -228,3 +250,13 @@ class GenerationOutput(Output):
     """``(R,)`` log-probability of the whole text under the model, its end included."""
     token_ids: Tensor
     """``(R, T)`` prompt and text; padded after the end."""
+
+
+@dataclass
+class ReplyScores(Output):
+    """How likely the given replies of B dialogues are."""
+
+    log_prob: Tensor
+    """``(B,)`` sum over the tokens of each reply, its end included; 0 without a reply."""
+    num_tokens: Tensor
+    """``(B,)`` int64, 0 without a reply."""

@@ -6,20 +6,21 @@ Shapes: B images, N image tokens, E image width, R texts, T text tokens, D text 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lavis_clone.common.files import resolve
 from lavis_clone.common.registry import registry
 from lavis_clone.models.base import BaseModel
-from lavis_clone.models.config import VisionTextConfig
+from lavis_clone.models.config import TextConfig
 from lavis_clone.models.encoders.bert import BertConfig, BertModel, Context
 from lavis_clone.models.encoders.vit import build_vision_encoder, check_images
 from lavis_clone.models.foreign import bert_to_own
 from lavis_clone.models.tokenizers import TokenBatch, Tokenizer
+from lavis_clone.models.videos import as_images, by_video, frame_mask
 from lavis_clone.models.weights import WeightError, load_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -32,28 +33,29 @@ class VisionTextModel(BaseModel):
 
     SUMMARY = False
     """Whether the first image token must stand for the whole image."""
-    config: VisionTextConfig
+    IMAGE: ClassVar[str] = "image"
+    """Where a batch holds what is looked at."""
+    config: TextConfig
 
     def __init__(
-        self, image_encoder: nn.Module, *, tokenizer: Tokenizer, config: VisionTextConfig
+        self, image_encoder: nn.Module, *, tokenizer: Tokenizer, config: TextConfig
     ) -> None:
         super().__init__()
         self.visual_encoder = image_encoder
         self.tokenizer = tokenizer
         self.config = config
-        vision = config.vision()
-        self.image_size = vision.img_size if vision.timm is None else None
+        self.image_size = config.picture_size()
         self.encode_id = tokenizer.id(ENCODE) if ENCODE in config.extra_tokens else None
 
     @classmethod
-    def towers(cls, config: VisionTextConfig) -> tuple[nn.Module, BertConfig, Tokenizer]:
+    def towers(cls, config: TextConfig) -> tuple[nn.Module, BertConfig, Tokenizer]:
         """The vision tower, the sizes of a text tower that fits it, and the vocabulary.
 
         Raises:
             ValueError: ``med`` asks for sizes that do not fit.
         """
         tokenizer = config.tokenizer()
-        encoder = build_vision_encoder(config.vision(), summary=cls.SUMMARY)
+        encoder = cls.build_vision(config.vision())
         width: int = encoder.embed_dim  # type: ignore[assignment]  # set by both kinds of tower
         text = config.text(vocab_size=len(tokenizer), encoder_width=width)
         if text.encoder_width != width:
@@ -67,6 +69,11 @@ class VisionTextModel(BaseModel):
                 f"({len(tokenizer)})"
             )
         return encoder, text, tokenizer
+
+    @classmethod
+    def build_vision(cls, config: Any) -> nn.Module:
+        """The vision tower, with the width of its tokens as ``embed_dim``."""
+        return build_vision_encoder(config, summary=cls.SUMMARY)
 
     def start(self) -> None:
         """Let the text towers begin with ``text_weights``.
@@ -96,24 +103,47 @@ class VisionTextModel(BaseModel):
         """Set what depends on the weights that the towers start from."""
 
     def to_block(self) -> dict[str, Any]:
-        block = self.config.to_block(vision=self.config.vision(), text=self._text_config())
+        block = self.config.to_block(vision=self.config.vision(), text=self.bert.config)
         return block | {"arch": registry.models.name_of(type(self))}
 
-    def _text_config(self) -> BertConfig:
-        """Sizes of the text tower; of the encoder where there is a decoder, too."""
+    @property
+    def bert(self) -> BertModel:
+        """The text tower, without a head; the encoder where there is a decoder, too."""
         text: Any = self.text_encoder if hasattr(self, "text_encoder") else self.text_decoder
-        config: BertConfig = getattr(text, "bert", text).config
-        return config
+        bert: BertModel = getattr(text, "bert", text)
+        return bert
+
+    def seen(self, samples: Mapping[str, Any]) -> Tensor:
+        """What a batch holds to be looked at: images or, in their place, videos.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        for key in (self.IMAGE, "video"):
+            if key in samples:
+                images: Tensor = samples[key]
+                return images
+        raise ValueError(f"{type(self).__name__} needs samples[{self.IMAGE!r}]")
 
     def image_tokens(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` -> tokens ``(B, N, E)``.
+        """``(B, 3, H, W)`` -> tokens ``(B, N, E)``; of videos ``(B, 3, T, H, W)`` all frames'.
 
         Raises:
             ValueError: images of another size than the model's, or with NaN pixels.
         """
-        images = images.to(self.device)
-        check_images(images, size=self.image_size)
-        return self.visual_encoder(images.to(next(self.visual_encoder.parameters()).dtype))
+        frames = as_images(images.to(self.device))
+        check_images(frames, size=self.image_size)
+        tokens = self.visual_encoder(frames.to(next(self.visual_encoder.parameters()).dtype))
+        return by_video(tokens, images)
+
+    def num_looks(self, images: Tensor) -> int:
+        """How often the vision tower looks at each of ``images``: once, but at each frame."""
+        return images.shape[2] if images.ndim == 5 and self.IMAGE == "image" else 1
+
+    def token_mask(self, samples: Mapping[str, Any], tokens: Tensor) -> Tensor | None:
+        """Which tokens ``(B, N)`` of a batch count; None for all. See ``frame_mask``."""
+        by_frame = self.IMAGE == "image" and "image" not in samples
+        return frame_mask(samples, tokens) if by_frame else None
 
     def tokenize(
         self, texts: str | Sequence[str], *, max_length: int | None = None, padded: bool = False
@@ -131,7 +161,7 @@ class VisionTextModel(BaseModel):
 
     def read(self, bert: BertModel, text: TokenBatch) -> Tensor:
         """Texts alone: ``(R, T, D)``."""
-        return bert(text.input_ids, mask=text.mask, num_layers=bert.config.num_text_layers)
+        return bert(text.input_ids, mask=text.mask, num_layers=bert.num_text_layers)
 
     def fuse(
         self,
@@ -152,11 +182,11 @@ class VisionTextModel(BaseModel):
             summary: Give the first token's state alone, at less work.
 
         Returns:
-            ``(R, T, D)``, or ``(R, 1, D)``
+            ``(R, T, D)``, or ``(R, 1, D)``; ALPRO's, image tokens behind them, ``(R, T + N, D)``.
         """
-        first = bert.config.fusion_layer
-        if first:
+        if bert.resumes:
             states = self.read(bert, text) if states is None else states
+            first = bert.num_text_layers
             return bert.resume(
                 states, first=first, mask=text.mask, context=context, summary=summary
             )

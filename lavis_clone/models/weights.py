@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lavis_clone.common.files import resolve
+from lavis_clone.models.torchscript import is_torchscript, read_torchscript
 
 
 class WeightError(RuntimeError):
@@ -39,8 +40,9 @@ class LoadReport:
 def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a ``.safetensors`` file or a pickle, on the CPU.
 
-    Pickles are read with ``weights_only=True``. What LAVIS, BLIP or open_clip wrap around the
-    state dict (``model``, ``state_dict``, ``module.``) is taken off.
+    Pickles are read with ``weights_only=True``, TorchScript archives without running their code.
+    What LAVIS, BLIP or open_clip wrap around the state dict (``model``, ``state_dict``,
+    ``module.``) is taken off.
 
     Args:
         location: A path, a URL, ``hf://org/name/file`` or ``asset://file``.
@@ -55,6 +57,8 @@ def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_torchscript(path):
+            return read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise

@@ -20,6 +20,9 @@ MODEL_MODULES: Mapping[str, str] = {
     "albef_pretrain": "lavis_clone.models.albef.pretrain",
     "albef_retrieval": "lavis_clone.models.albef.retrieval",
     "albef_vqa": "lavis_clone.models.albef.vqa",
+    "alpro_pretrain": "lavis_clone.models.alpro.pretrain",
+    "alpro_qa": "lavis_clone.models.alpro.qa",
+    "alpro_retrieval": "lavis_clone.models.alpro.retrieval",
     "blip_caption": "lavis_clone.models.blip.caption",
     "blip_classification": "lavis_clone.models.blip.classification",
     "blip_feature_extractor": "lavis_clone.models.blip.features",
@@ -28,8 +31,20 @@ MODEL_MODULES: Mapping[str, str] = {
     "blip_pretrain": "lavis_clone.models.blip.pretrain",
     "blip_retrieval": "lavis_clone.models.blip.retrieval",
     "blip_vqa": "lavis_clone.models.blip.vqa",
+    "clip": "lavis_clone.models.clip.model",
+    "clip_feature_extractor": "lavis_clone.models.clip.model",
+    "gpt_dialogue": "lavis_clone.models.dialogue.model",
 }
 """Name -> module that registers it. To add a model: write its module, then a line here."""
+
+_CLIP_TYPES = {
+    "ViT-B-32": "configs/models/clip_vit_base32.yaml",
+    "ViT-B-16": "configs/models/clip_vit_base16.yaml",
+    "ViT-L-14": "configs/models/clip_vit_large14.yaml",
+    "ViT-L-14-336": "configs/models/clip_vit_large14_336.yaml",
+    "RN50": "configs/models/clip_resnet50.yaml",
+    "base": "configs/models/clip_vit_base32.yaml",
+}
 
 MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     "albef_classification": {
@@ -50,6 +65,17 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     },
     "albef_vqa": {
         "vqav2": "configs/models/albef_vqav2.yaml",
+    },
+    "alpro_pretrain": {
+        "base": "configs/models/alpro_pretrain_base.yaml",
+    },
+    "alpro_qa": {
+        "msrvtt": "configs/models/alpro_qa_msrvtt.yaml",
+        "msvd": "configs/models/alpro_qa_msvd.yaml",
+    },
+    "alpro_retrieval": {
+        "msrvtt": "configs/models/alpro_retrieval_msrvtt.yaml",
+        "didemo": "configs/models/alpro_retrieval_didemo.yaml",
     },
     "blip_caption": {
         "base_coco": "configs/models/blip_caption_base_coco.yaml",
@@ -80,6 +106,11 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
         "vqav2": "configs/models/blip_vqav2.yaml",
         "okvqa": "configs/models/blip_vqa_okvqa.yaml",
         "aokvqa": "configs/models/blip_vqa_aokvqa.yaml",
+    },
+    "clip": _CLIP_TYPES,
+    "clip_feature_extractor": _CLIP_TYPES,
+    "gpt_dialogue": {
+        "base": "configs/models/gpt_dialogue_base.yaml",
     },
 }
 """Name -> model type -> YAML file."""
@@ -180,7 +211,8 @@ def _load(
     chosen = model_type or next(iter(types), None)
     if chosen is None:
         raise LookupError(f"{name} has no model types; build it with from_config")
-    if chosen not in types and "/" not in chosen and "\\" not in chosen:
+    is_place = "/" in chosen or "\\" in chosen
+    if chosen not in types and not is_place and model_class.other_type(chosen) is None:
         raise LookupError(
             f"unknown model type {chosen!r} of {name}{suggest(chosen, types)} "
             f"(known: {', '.join(types)})"

@@ -13,6 +13,8 @@ from lavis_clone.common.registry import registry
 
 _IMAGE = "lavis_clone.processors.image"
 _TEXT = "lavis_clone.processors.text"
+_DIALOGUE = "lavis_clone.processors.dialogue"
+_VIDEO = "lavis_clone.processors.video"
 
 registry.processors.declare(
     {
@@ -24,10 +26,16 @@ registry.processors.declare(
         "clip_image_eval": _IMAGE,
         "blip_caption": _TEXT,
         "blip_question": _TEXT,
+        "gpt_dialogue": _DIALOGUE,
+        "gpt_video_ft": _DIALOGUE,
+        "alpro_video_train": _VIDEO,
+        "alpro_video_eval": _VIDEO,
     }
 )
 
 _PUBLIC = {
+    "AlproVideoEvalProcessor": _VIDEO,
+    "AlproVideoTrainProcessor": _VIDEO,
     "BaseProcessor": "lavis_clone.processors.base",
     "Blip2ImageTrainProcessor": _IMAGE,
     "BlipCaptionProcessor": _TEXT,
@@ -37,8 +45,12 @@ _PUBLIC = {
     "BlipQuestionProcessor": _TEXT,
     "ClipImageEvalProcessor": _IMAGE,
     "ClipImageTrainProcessor": _IMAGE,
+    "GPTDialogueProcessor": _DIALOGUE,
+    "GPTVideoFeatureProcessor": _DIALOGUE,
     "ImageError": "lavis_clone.processors.pictures",
+    "VideoError": "lavis_clone.processors.frames",
     "load_image": "lavis_clone.processors.pictures",
+    "load_video": _VIDEO,
 }
 
 __all__ = ["load_processor", *sorted(_PUBLIC)]

@@ -7,7 +7,7 @@ worker's pictures reproducible.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,10 +122,50 @@ class RandomAugment:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """RGB picture to RGB picture of the same size."""
-        chosen = torch.randint(len(self.names), (self.ops,)).tolist()
-        chances, signs = torch.rand(2, self.ops).tolist()
-        for index, chance, sign in zip(chosen, chances, signs, strict=True):
-            if chance <= self.p:
-                operation = OPERATIONS[self.names[index]]
-                image = operation(image, self.level / MAX_LEVEL, 1 if sign < 0.5 else -1)
+        for operation, sign in self.draw():
+            image = operation(image, self.level / MAX_LEVEL, sign)
         return image
+
+    def draw(self) -> list[tuple[Operation, int]]:
+        """What to do this time, each with its sign."""
+        chosen = self.choose()
+        chances, signs = torch.rand(2, self.ops).tolist()
+        return [
+            (OPERATIONS[self.names[index]], 1 if sign < 0.5 else -1)
+            for index, chance, sign in zip(chosen, chances, signs, strict=True)
+            if chance <= self.p
+        ]
+
+    def choose(self) -> list[int]:
+        """Numbers of ``ops`` operations."""
+        found: list[int] = torch.randint(len(self.names), (self.ops,)).tolist()
+        return found
+
+
+@dataclass(frozen=True)
+class VideoRandomAugment(RandomAugment):
+    """Draws ``ops`` different operations for all frames of a video, and applies each.
+
+    All frames are sheared, shifted and turned the same way; in v1.0.2 each went its own way, and
+    the video trembled.
+    """
+
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ops > len(self.names):
+            raise ValueError(
+                f"ops ({self.ops}) must be at most {len(self.names)}, or one comes twice"
+            )
+
+    def of_frames(self, frames: Sequence[Image.Image]) -> list[Image.Image]:
+        """RGB frames to RGB frames of the same size."""
+        changed = list(frames)
+        for operation, sign in self.draw():
+            changed = [operation(frame, self.level / MAX_LEVEL, sign) for frame in changed]
+        return changed
+
+    def choose(self) -> list[int]:
+        found: list[int] = torch.randperm(len(self.names))[: self.ops].tolist()
+        return found

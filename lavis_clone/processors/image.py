@@ -9,8 +9,8 @@ generator alone.
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,8 +53,8 @@ Triple = tuple[float, float, float]
 
 
 @dataclass
-class BlipImageBaseProcessor(BaseProcessor):
-    """Reads, and normalises; how the picture gets its size is the subclass's."""
+class NormalizingProcessor(BaseProcessor):
+    """Makes square tensors of one mean and standard deviation."""
 
     image_size: int = 384
     """S, the side of the square in pixels."""
@@ -75,6 +75,23 @@ class BlipImageBaseProcessor(BaseProcessor):
         self._offset = torch.tensor(self.mean).view(3, 1, 1)
         self._scale = torch.tensor(self.std).view(3, 1, 1)
 
+    def normalize_pixels(self, pixels: Tensor) -> Tensor:
+        """RGB from 0 to 255, ``(..., 3, H, W)``, to float32 of the same shape."""
+        return pixels.float().div_(255).sub_(self._offset).div_(self._scale)
+
+
+@dataclass
+class BlipImageBaseProcessor(NormalizingProcessor):
+    """Reads, and normalises; how the picture gets its size is the subclass's."""
+
+    interpolation: Literal["bicubic", "bilinear"] = field(default="bicubic", kw_only=True)
+    """How pixels are made of those of the picture. Not in LAVIS."""
+
+    @property
+    def resampling(self) -> Image.Resampling:
+        """``interpolation`` as Pillow names it."""
+        return Image.Resampling[self.interpolation.upper()]
+
     @property
     def decode_size(self) -> int | None:
         """How short a JPEG's sides may get when it is decoded; None for a full decoding."""
@@ -86,23 +103,23 @@ class BlipImageBaseProcessor(BaseProcessor):
     def normalize(self, image: Image.Image) -> Tensor:
         """RGB picture of W x H to ``(3, H, W)``."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return pixels.float().div_(255).sub_(self._offset).div_(self._scale)
+        return self.normalize_pixels(pixels)
 
 
 @registry.register_processor("blip_image_eval")
 @dataclass
 class BlipImageEvalProcessor(BlipImageBaseProcessor):
-    """Resizes to S x S, bicubic; the aspect is not kept."""
+    """Resizes to S x S; the aspect is not kept."""
 
     def transform(self, item: Any) -> Tensor:
         size = (self.image_size, self.image_size)
-        return self.normalize(item.resize(size, Image.Resampling.BICUBIC))
+        return self.normalize(item.resize(size, self.resampling))
 
 
 @registry.register_processor("clip_image_eval")
 @dataclass
 class ClipImageEvalProcessor(BlipImageBaseProcessor):
-    """Resizes the shorter side to S, bicubic, and takes the middle square."""
+    """Resizes the shorter side to S, and takes the middle square."""
 
     image_size: int = 224
 
@@ -117,9 +134,9 @@ class ClipImageEvalProcessor(BlipImageBaseProcessor):
             unit = long / resized_long  # pixels of the picture in one of the result's
             low, high = start * unit, (start + size) * unit
             box = (low, 0, high, item.height) if is_wide else (0, low, item.width, high)
-            return self.normalize(item.resize((size, size), Image.Resampling.BICUBIC, box=box))
+            return self.normalize(item.resize((size, size), self.resampling, box=box))
         shape = (resized_long, size) if is_wide else (size, resized_long)
-        resized = item.resize(shape, Image.Resampling.BICUBIC)
+        resized = item.resize(shape, self.resampling)
         return self.normalize(resized.crop((*corner, corner[0] + size, corner[1] + size)))
 
 
@@ -154,11 +171,7 @@ class BlipImageTrainProcessor(BlipImageBaseProcessor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.min_scale <= self.max_scale <= 1:
-            raise ValueError(
-                f"min_scale ({self.min_scale}) and max_scale ({self.max_scale}) must lie in "
-                "(0, 1], the first not above the second"
-            )
+        check_scales(self.min_scale, self.max_scale)
         for name in ("hflip", "grayscale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} ({getattr(self, name)}) must lie in [0, 1]")
@@ -198,7 +211,7 @@ class BlipImageTrainProcessor(BlipImageBaseProcessor):
         pixels = functional.resize(
             functional.pil_to_tensor(crop),
             [self.image_size, self.image_size],
-            interpolation=InterpolationMode.BICUBIC,
+            interpolation=InterpolationMode(self.interpolation),
             antialias=True,
         )  # (3, S, S) uint8
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
@@ -222,6 +235,19 @@ class ClipImageTrainProcessor(BlipImageTrainProcessor):
     min_scale: float = 0.9
     hflip: float = 0.0
     randaugment_ops: int = 0
+
+
+def check_scales(min_scale: float, max_scale: float) -> None:
+    """Refuse shares of a picture's area that no random crop can have.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if not 0 < min_scale <= max_scale <= 1:
+        raise ValueError(
+            f"min_scale ({min_scale}) and max_scale ({max_scale}) must lie in (0, 1], the first "
+            "not above the second"
+        )
 
 
 def _happens(probability: float) -> bool:

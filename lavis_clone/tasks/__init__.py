@@ -16,6 +16,7 @@ registry.tasks.declare(
     {
         "aok_vqa": "lavis_clone.tasks.vqa",
         "captioning": "lavis_clone.tasks.captioning",
+        "dialogue": "lavis_clone.tasks.dialogue",
         "gqa": "lavis_clone.tasks.vqa",
         "image_text_pretrain": "lavis_clone.tasks.pretraining",
         "multimodal_classification": "lavis_clone.tasks.classification",

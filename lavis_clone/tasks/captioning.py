@@ -34,7 +34,8 @@ class CaptionTask(BaseTask):
         if not self.options.report_metric:
             return
         label = f"{getattr(dataset, 'name', '')}/{getattr(dataset, 'split', '')}".strip("/")
-        without = sorted(dataset.field_by_image("image").keys() - dataset.references().keys())
+        shown = dataset.field_by_image(getattr(dataset, "media", "image"))
+        without = sorted(shown.keys() - dataset.references().keys())
         if without:
             raise ValueError(
                 f"{label}: {len(without)} pictures have no caption to compare with, e.g. "
@@ -98,13 +99,30 @@ def _scores(
 ) -> dict[str, float]:
     captions = {str(row["image_id"]): row["caption"] for row in rows}
     truths = {str(row["image_id"]): references[row["image_id"]] for row in rows}
-    scored = score_captions(captions, truths, metrics=metrics)
+    scores = text_scores(captions, truths, metrics=metrics)
+    scores[AGGREGATE] = scores["CIDEr"] + scores["Bleu_4"]
+    return scores
+
+
+def text_scores(
+    texts: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    metrics: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """COCO's metrics, and ``exact_match``, the share of texts that are a reference.
+
+    Args:
+        texts: What a model wrote, by id.
+        references: What people wrote, by the same ids.
+        metrics: Which of COCO's; None for all that can be computed here.
+    """
+    scored = score_captions(texts, references, metrics=metrics)
     for metric, reason in scored.not_computed.items():
         logger.info("%s is not computed: %s", metric, reason)
     scores = {name: float(value) for name, value in scored.overall.items()}
-    matches = [_bare(caption) in map(_bare, truths[i]) for i, caption in captions.items()]
+    matches = [_bare(text) in map(_bare, references[i]) for i, text in texts.items()]
     scores["exact_match"] = sum(matches) / len(matches)
-    scores[AGGREGATE] = scores["CIDEr"] + scores["Bleu_4"]
     return scores
 
 

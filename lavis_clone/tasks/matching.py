@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lavis_clone.common import dist
 from lavis_clone.common.task_options import RetrievalOptions
-from lavis_clone.models.capabilities import Embeds, Matches
+from lavis_clone.models.capabilities import Embeds, EmbedsVideos, Matches
 from lavis_clone.models.outputs import ImageEmbeddings, TextEmbeddings
 from lavis_clone.tasks.token_store import Batch, TokenStore, open_store
 
@@ -34,10 +34,11 @@ IMAGES_AT_ONCE = 1024
 
 
 class Split(Protocol):
-    """Batches of images, and the data set that they are of.
+    """Batches of images or videos, and the data set that they are of.
 
-    A batch holds ``image`` ``(B, 3, H, W)`` and ``index`` ``(B,)``, a data set ``text``, a list of
-    str; its length is that of its images. Each of several processes has batches of its own.
+    A batch holds ``image`` ``(B, 3, H, W)``, or ``video`` ``(B, 3, T, H, W)`` and perhaps
+    ``num_frames`` ``(B,)``, and ``index`` ``(B,)``; a data set ``text``, a list of str; its length
+    is that of its images. Each of several processes has batches of its own.
     """
 
     @property
@@ -76,10 +77,13 @@ def score_pairs(model: Embeds, split: Split, options: RetrievalOptions) -> PairS
         raise ValueError("image_tokens: 'recompute' needs batches that can be gone through twice")
     texts = _embed_texts(model, split.dataset.text)
     own: dict[int, Tensor] = {}
+    lengths: dict[int, int] = {}
     with ExitStack() as stack:
         store: TokenStore | None = None
         for indices, images in _embed_images(model, split):
             own.update(zip(indices, images.projected.float().cpu(), strict=True))
+            if images.num_tokens is not None:
+                lengths.update(zip(indices, images.num_tokens.tolist(), strict=True))
             if store is None and isinstance(model, Matches):
                 store = stack.enter_context(_open_store(images.tokens, model, split, options))
             if store is not None:
@@ -94,7 +98,7 @@ def score_pairs(model: Embeds, split: Split, options: RetrievalOptions) -> PairS
         candidates = Candidates.of(scores, options.k_test)
         logger.info("judging %d of %d pairs", candidates.count(), scores.numel())
         rows = {index: row for row, index in enumerate(order)}
-        judged = _judge(model, store, texts, candidates, rows)
+        judged = _judge(model, store, texts, candidates, rows, lengths)
     for row, logits in _of_all(judged).items():
         scores[row, candidates.texts(row)] += logits
     i2t = scores.masked_fill(~candidates.i2t, NOT_JUDGED)
@@ -133,12 +137,14 @@ def _judge(
     texts: TextEmbeddings,
     candidates: Candidates,
     rows: Mapping[int, int],
+    lengths: Mapping[int, int],
 ) -> dict[int, Tensor]:
     """Judge this process's images: by row, the logits ``(K,)`` of ``candidates.texts``.
 
     Args:
         store: None, if it has none.
         rows: The row of each image in ``candidates``, by its index.
+        lengths: How many of an image's tokens count, by its index; where it does not say, all do.
     """
     judged: dict[int, Tensor] = {}
     device = texts.input_ids.device
@@ -150,8 +156,8 @@ def _judge(
         dynamic_ncols=True,
         leave=False,
     )
-    for index, tokens in images:
-        row = rows[index]
+    for index, stored in images:
+        row, tokens = rows[index], stored[: lengths.get(index, len(stored))]
         chosen = texts.select(candidates.texts(row).to(device))
         judged[row] = model.match_pairs(tokens.to(device), chosen).float().cpu()
     return judged
@@ -174,7 +180,16 @@ def _embed_texts(model: Embeds, texts: Sequence[str]) -> TextEmbeddings:
 def _embed_images(model: Embeds, split: Split) -> Iterator[tuple[list[int], ImageEmbeddings]]:
     for samples in split:
         indices: list[int] = torch.as_tensor(samples["index"]).tolist()
-        yield indices, model.embed_images(samples["image"])
+        yield indices, _embed(model, samples)
+
+
+def _embed(model: Embeds, samples: Mapping[str, Any]) -> ImageEmbeddings:
+    """Images or videos, whichever a batch has."""
+    if "image" in samples:
+        return model.embed_images(samples["image"])
+    if isinstance(model, EmbedsVideos):
+        return model.embed_videos(samples["video"], samples.get("num_frames"))
+    return model.embed_images(samples["video"])
 
 
 def _open_store(

@@ -29,6 +29,7 @@ from lavis_clone.models.capabilities import (
     Classifies,
     ExtractsFeatures,
     Matches,
+    Replies,
     Trains,
     require,
 )
@@ -74,7 +75,8 @@ def features(model: Any, samples: Mapping[str, Any]) -> list[Any]:
 
 def matches(model: Any, samples: Mapping[str, Any]) -> list[Any]:
     """How well each image and its text fit, compared and judged."""
-    images, texts = model.embed_images(samples["image"]), model.embed_texts(samples["text_input"])
+    seen = samples.get("image", samples.get("video"))
+    images, texts = model.embed_images(seen), model.embed_texts(samples["text_input"])
     rows = torch.arange(len(texts))[:, None]
     judged = [model.match_pairs(images.tokens[i], texts.select(rows[i])) for i in range(len(rows))]
     cosines = (images.projected * texts.projected).sum(dim=1)
@@ -84,6 +86,23 @@ def matches(model: Any, samples: Mapping[str, Any]) -> list[Any]:
 def class_samples(count: int) -> dict[str, Any]:
     given = {"image": tiny.images(count), "text_input": caption_samples(count)["text_input"]}
     return given | {"label": torch.tensor([1, 0, 2][:count])}
+
+
+def video_samples(count: int) -> dict[str, Any]:
+    given = caption_samples(count)
+    return {"video": tiny.videos(count), "text_input": given["text_input"]}
+
+
+def video_class_samples(count: int) -> dict[str, Any]:
+    return video_samples(count) | {"answers": torch.tensor([1, 0, 2][:count])}
+
+
+def clip_says(model: Any, samples: Mapping[str, Any]) -> list[Any]:
+    """Features of pictures and texts, and classes that are named."""
+    model.set_classes(["red cat", "dog", "house"], ["a {}", "a picture of the {}"])
+    found, sorted_ = model.extract_features(samples), model.predict(samples)
+    columns = [found.image_embeds, found.image_embeds_proj, found.text_embeds_proj]
+    return list(zip(*columns, sorted_.predictions, sorted_.confidence, strict=True))
 
 
 def pair_samples(count: int) -> dict[str, Any]:
@@ -124,6 +143,30 @@ def answers(model: Any, samples: Mapping[str, Any]) -> list[Any]:
     return list(zip(*columns, strict=True))
 
 
+def dialogue_samples(count: int) -> dict[str, Any]:
+    """Dialogues of different lengths; the last tokens of each are the answer."""
+    lengths, frames = torch.tensor([7, 5, 9][:count]), torch.tensor([2, 4, 3][:count])
+    text = torch.arange(9) < lengths[:, None]
+    is_answer = text & (torch.arange(9) >= lengths[:, None] - 2)
+    ids = (torch.arange(9) + 40 * torch.arange(1, count + 1)[:, None]) % 290
+    types = torch.cat([torch.full((count, 4), 296), torch.full((count, 9), 295)], dim=1)
+    random = torch.Generator().manual_seed(0)
+    return {
+        "input_ids": ids,
+        "labels": ids.masked_fill(~is_answer, -1),
+        "token_type_ids": types,
+        "attn_mask": torch.cat([torch.arange(4) < frames[:, None], text], dim=1),
+        "video_fts": torch.randn(count, 4, 5, generator=random),
+    }
+
+
+def replies(model: Any, samples: Mapping[str, Any]) -> list[Any]:
+    """The answer that it writes, and how likely the given one is."""
+    given = model.score_replies(samples)
+    output = model.generate_replies(samples, max_length=5)
+    return list(zip(output.text, output.confidence, given.log_prob, strict=True))
+
+
 TINY = {
     "albef_classification": Tiny(
         tiny.block("albef_classification", num_classes=3), class_samples, classes
@@ -141,6 +184,11 @@ TINY = {
     ),
     "albef_retrieval": Tiny(tiny.block("albef_retrieval", queue_size=8), caption_samples, matches),
     "albef_vqa": Tiny(tiny.block("albef_vqa"), question_samples, answers),
+    "alpro_pretrain": Tiny(
+        tiny.video_block("alpro_pretrain", mlm_mask_prob=0.5), video_samples, matches
+    ),
+    "alpro_qa": Tiny(tiny.video_block("alpro_qa", num_classes=3), video_class_samples, classes),
+    "alpro_retrieval": Tiny(tiny.video_block("alpro_retrieval"), video_samples, matches),
     "blip_caption": Tiny(block=tiny.caption_block, samples=caption_samples, says=captions),
     "blip_classification": Tiny(
         tiny.block("blip_classification", num_classes=3), class_samples, classes
@@ -155,6 +203,17 @@ TINY = {
     "blip_pretrain": Tiny(tiny.block("blip_pretrain", queue_size=8), caption_samples, matches),
     "blip_retrieval": Tiny(tiny.block("blip_retrieval", queue_size=8), caption_samples, matches),
     "blip_vqa": Tiny(tiny.block("blip_vqa", mask_question_padding=True), question_samples, answers),
+    "clip": Tiny(tiny.clip_block("clip"), caption_samples, clip_says),
+    "clip_feature_extractor": Tiny(
+        tiny.clip_block("clip_feature_extractor", init_logit_bias=-1.0, custom_text=True),
+        caption_samples,
+        clip_says,
+    ),
+    "gpt_dialogue": Tiny(
+        lambda vocabulary: tiny.dialogue_block(vocabulary.parent, video_loss_weight=0.1),
+        dialogue_samples,
+        replies,
+    ),
 }
 
 MODELS = registry.list_models()
@@ -241,8 +300,7 @@ def test_its_class_is_registered_under_its_name(name: str, vocabulary: Path) -> 
 def test_the_block_of_every_type_is_one_that_it_reads(name: str, model_type: str) -> None:
     document = yaml.safe_load(config_file(MODEL_TYPES[name][model_type]).read_text())
     config = read(registry.get_model_class(name).Config, document["model"], where="model")
-    assert config.arch == name
-    assert config.model_type == model_type
+    assert (config.arch, config.model_type) == tiny.stated(name, model_type)
     assert config.finetuned or config.pretrained
     assert "preprocess" in document
 
@@ -340,13 +398,19 @@ def test_samples_are_not_changed(name: str, vocabulary: Path) -> None:
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_recomputing_activations_changes_nothing(name: str, vocabulary: Path) -> None:
-    if "vit_grad_ckpt" not in {
-        f.name for f in dataclasses.fields(registry.get_model_class(name).Config)
-    }:
+    known = {f.name for f in dataclasses.fields(registry.get_model_class(name).Config)}
+    if "timesformer" in known:
+        sizes = TINY[name].block(vocabulary)["timesformer"]
+        changes: dict[str, Any] = {"timesformer": sizes | {"checkpoint_blocks": 2}}
+    elif "grad_checkpointing" in known:
+        changes = {"grad_checkpointing": True}
+    elif "vit_grad_ckpt" in known:
+        changes = {"vit_grad_ckpt": True, "vit_ckpt_layer": 2}
+    else:
         pytest.skip("the model has no image ViT")
     samples = TINY[name].samples(2)
     plain = build(name, vocabulary)
-    saving = build(name, vocabulary, vit_grad_ckpt=True, vit_ckpt_layer=2)
+    saving = build(name, vocabulary, **changes)
     assert list(saving.state_dict()) == list(plain.state_dict())
     (loss, grads), (same_loss, same_grads) = (gradients(m, samples) for m in (plain, saving))
     torch.testing.assert_close(loss, same_loss)
@@ -375,9 +439,12 @@ def test_it_offers_what_tasks_ask_for(name: str, vocabulary: Path) -> None:
     if TINY[name].trains:
         require(model, Trains, task="any")
     assert isinstance(model, Captions) == name.endswith("_caption")
+    assert isinstance(model, Replies) == (name == "gpt_dialogue")
     assert isinstance(model, Answers) == name.endswith("_vqa")
-    assert isinstance(model, ExtractsFeatures) == name.endswith("_feature_extractor")
-    assert isinstance(model, Classifies) == name.endswith(("_classification", "_nlvr"))
+    extracts = name.endswith("_feature_extractor") or name.startswith(("alpro_", "clip"))
+    assert isinstance(model, ExtractsFeatures) == extracts
+    classifies = name.endswith(("_classification", "_nlvr", "_qa")) or name.startswith("clip")
+    assert isinstance(model, Classifies) == classifies
     assert isinstance(model, Matches) == name.endswith(("_matching", "_retrieval", "_pretrain"))
 
 

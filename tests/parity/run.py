@@ -41,6 +41,9 @@ DEPENDS_ON_RANDOM_STREAM = {
     ("blip_caption", "nucleus"): "draws from torch's random stream, which need not be the same",
 }
 
+ZERO_SHOT = (["cat", "fire truck"], ["a photo of a {}.", "a drawing of the {}."])
+"""Classes and templates of the runs ``zero_shot_classifier``, which do not state them."""
+
 DRAWN_FIELDS = {"albef_pretrain": ("loss", "loss_mlm")}
 """Outputs that depend on which tokens are masked, and those are drawn from torch's stream."""
 
@@ -130,8 +133,14 @@ def call(
             return {"": model(samples, **kwargs)}
     if run.startswith("predict"):
         return {"": model.predict(samples)}
-    if "mode" in kwargs:
+    if run == "tokens":
+        return {"": model.tokenize(samples["text_input"]).input_ids}
+    if run == "zero_shot_classifier":
+        return {"": model.zero_shot_classifier(*ZERO_SHOT)}
+    if "mode" in kwargs or run.startswith("extract_features"):
         return {"": model.extract_features(samples, **kwargs)}
+    if run.startswith("video_features"):
+        return {"": model.extract_features(samples, mode="image").image_embeds}
     if "k_test" in kwargs:
         return score_matrices(model, samples, **kwargs)
     if "block_num" in kwargs:
@@ -154,16 +163,17 @@ def answers(model: Any, samples: dict[str, Any], kwargs: Mapping[str, Any]) -> d
 
 
 def score_matrices(model: Any, samples: dict[str, Any], *, k_test: int) -> dict[str, Any]:
-    """Every image against every text, by the retrieval task."""
-    data = RetrievalData(samples["image"], samples["text_input"])
-    loader = DataLoader(data, batch_size=3)  # type: ignore[arg-type]  # has what a loader needs
+    """Every image, or video, against every text, by the retrieval task."""
+    seen = samples["video" if "video" in samples else "image"]
+    data = RetrievalData(seen, samples["text_input"])
+    loader: Any = DataLoader(data, batch_size=3)  # type: ignore[arg-type]  # has what a loader needs
     scores = score_pairs(model, loader, RetrievalOptions(k_test=k_test))
-    return {"i2t": scores.i2t, "t2i": scores.t2i}
+    return {"i2t": scores.i2t, "t2i": scores.t2i, "v2t": scores.i2t, "t2v": scores.t2i}
 
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """Images, and the texts to be compared with each of them."""
+    """Images or videos, and the texts to be compared with each of them."""
 
     image: Tensor
     text: list[str]
@@ -172,7 +182,8 @@ class RetrievalData:
         return len(self.image)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.image[index], "index": index}
+        key = "video" if self.image.ndim == 5 else "image"
+        return {key: self.image[index], "index": index}
 
 
 def first_difference(

@@ -14,7 +14,14 @@ from tests.parity import run, synthetic
 
 CASES = Path(__file__).parent / "cases"
 NAMES = sorted(path.stem for path in CASES.glob("*.json"))
-AT_LEAST_OK = {"blip_caption": 6, "processors": 6}
+AT_LEAST_OK = {
+    "alpro_qa": 3,
+    "alpro_retrieval": 2,
+    "blip_caption": 6,
+    "clip_rn": 4,
+    "clip_vit": 4,
+    "processors": 6,
+}
 """Cases of models that the library has, and how many of their runs depend on no random stream."""
 
 

@@ -177,4 +177,5 @@ def test_a_processor_in_laviss_style_works():
         "image_size",
         "mean",
         "std",
+        "interpolation",
     ]

@@ -102,3 +102,37 @@ def test_one_data_set_at_a_time():
         task().check_data(both)
     task().check_data(SimpleNamespace(datasets=[1]))
     task().check_data(LABELS)
+
+
+class NamedSorter(Sorter):
+    """Remembers the classes that it was told."""
+
+    told = ()
+
+    def set_classes(self, names):
+        self.told = (*self.told, tuple(names))
+
+
+class Batches(list):
+    dataset = LABELS
+
+
+def test_a_model_that_sorts_by_names_is_told_those_of_the_data_set():
+    model, found = NamedSorter(), Batches([samples(), samples(instance_id=["2", "3"])])
+    rows = task().evaluation(model, found)
+    assert model.told == (tuple(LABELS.classnames),)
+    assert [row["instance_id"] for row in rows] == ["0", "1", "2", "3"]
+    task().rehearse(model, samples())
+    assert len(model.told[-1]) == 2  # any two will do
+
+
+def test_names_are_asked_for_before_any_work():
+    asked = task()
+    asked.check(NamedSorter, read_run(RUN))
+    asked.check_data(LABELS)
+    unnamed = SimpleNamespace(name="a", split="val", classnames=[])
+    with pytest.raises(ValueError, match="^a/val: the model sorts pictures by the names of their"):
+        asked.check_data(unnamed)
+    plain = task()
+    plain.check(Sorter, read_run(RUN))
+    plain.check_data(unnamed)

@@ -21,6 +21,8 @@ from lavis_clone.processors.base import BaseProcessor
 
 TRAIN = "train"
 """The split that is trained on; all others are for evaluation."""
+ANSWER_CLASSES = "ans2label"
+"""What is no split among ``build_info.annotations``, but a file of answers and their classes."""
 
 
 class BaseDatasetBuilder:
@@ -64,6 +66,7 @@ class BaseDatasetBuilder:
             self.config = OmegaConf.create(plain(cfg))
         self.vis_processors: dict[str, Any] = {"train": BaseProcessor(), "eval": BaseProcessor()}
         self.text_processors: dict[str, Any] = {"train": BaseProcessor(), "eval": BaseProcessor()}
+        self._ans2label: Path | None = None
 
     @classmethod
     def default_config_path(cls, type: str = "default") -> str:
@@ -133,10 +136,9 @@ class BaseDatasetBuilder:
             read(self.Config, self.config, where=self._where)
         self.build_processors()
         root = self._media_root()
-        return {
-            split: self._dataset(split, paths, root)
-            for split, paths in self._annotation_paths().items()
-        }
+        annotations = self._annotation_paths()
+        self._ans2label = next(iter(annotations.pop(ANSWER_CLASSES, ())), None)
+        return {split: self._dataset(split, paths, root) for split, paths in annotations.items()}
 
     @property
     def _label(self) -> str:
@@ -167,6 +169,9 @@ class BaseDatasetBuilder:
 
     def _annotation_paths(self) -> dict[str, list[Path]]:
         blocks = self._build_info.get("annotations") or {}
+        splits = self._build_info.get("splits") or []
+        if not blocks and splits and getattr(self._dataset_class("eval"), "reads_folders", False):
+            return {split: [] for split in splits}
         if not blocks:
             raise ConfigError(f"{self._where}.build_info.annotations: names no split")
         paths = {}
@@ -184,7 +189,7 @@ class BaseDatasetBuilder:
             vis_processor=self.vis_processors[phase],
             text_processor=self.text_processors[phase],
             ann_paths=[str(path) for path in paths],
-            vis_root=str(root),
+            vis_root=str(root if paths else root / split),  # a folder of pictures by class
             **self._own_options(dataset_class),
         )
         dataset.name, dataset.split = self._label, split
@@ -192,14 +197,14 @@ class BaseDatasetBuilder:
 
     def _own_options(self, dataset_class: Any) -> dict[str, Any]:
         """What the block says beyond the arguments that all data sets take."""
-        names = plain(self.config.get("class_names"))
-        if names is None:
-            return {}
-        if "class_names" not in inspect.signature(dataset_class).parameters:
-            raise ConfigError(
-                f"{self._where}.class_names: {dataset_class.__name__} has no classes to name"
-            )
-        return {"class_names": names}
+        given = {"class_names": plain(self.config.get("class_names")), "ans2label": self._ans2label}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name in given:
+            if name not in inspect.signature(dataset_class).parameters:
+                raise ConfigError(
+                    f"{self._where}.{name}: {dataset_class.__name__} has no classes to name"
+                )
+        return given
 
     def _dataset_class(self, phase: str) -> Any:
         own = self.train_dataset_cls if phase == "train" else self.eval_dataset_cls

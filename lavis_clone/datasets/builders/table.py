@@ -21,6 +21,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS: dict[str, Benchmark] = {
     "aok_vqa": Benchmark("aok_vqa", {"default": "configs/datasets/aokvqa/defaults.yaml"}),
+    "avsd_dialogue": Benchmark("avsd", {"default": "configs/datasets/avsd/defaults_dial.yaml"}),
     "coco_caption": Benchmark("caption", {"default": "configs/datasets/coco/defaults_cap.yaml"}),
     "coco_retrieval": Benchmark(
         "retrieval", {"default": "configs/datasets/coco/defaults_ret.yaml"}
@@ -37,6 +38,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "conceptual_caption_3m": Benchmark(
         "pairs", {"default": "configs/datasets/conceptual_caption/defaults_3m.yaml"}
+    ),
+    "didemo_retrieval": Benchmark(
+        "video_retrieval", {"default": "configs/datasets/didemo/defaults_ret.yaml"}
     ),
     "easy_vqa": Benchmark("gqa", {"default": "configs/datasets/easy_vqa/defaults.yaml"}),
     "emoji_caption": Benchmark(
@@ -62,12 +66,28 @@ BENCHMARKS: dict[str, Benchmark] = {
             "balanced_testdev": "configs/datasets/gqa/balanced_testdev.yaml",
         },
     ),
+    "imagenet": Benchmark("imagenet", {"default": "configs/datasets/imagenet/defaults.yaml"}),
+    "msrvtt_caption": Benchmark(
+        "video_caption", {"default": "configs/datasets/msrvtt/defaults_cap.yaml"}
+    ),
+    "msrvtt_qa": Benchmark("video_qa", {"default": "configs/datasets/msrvtt/defaults_qa.yaml"}),
+    "msrvtt_retrieval": Benchmark(
+        "video_retrieval", {"default": "configs/datasets/msrvtt/defaults_ret.yaml"}
+    ),
+    "msvd_caption": Benchmark(
+        "video_caption", {"default": "configs/datasets/msvd/defaults_cap.yaml"}
+    ),
+    "msvd_qa": Benchmark("video_qa", {"default": "configs/datasets/msvd/defaults_qa.yaml"}),
     "nlvr": Benchmark("nlvr", {"default": "configs/datasets/nlvr/defaults.yaml"}),
     "nocaps": Benchmark("caption", {"default": "configs/datasets/nocaps/defaults.yaml"}),
     "ok_vqa": Benchmark("vqa", {"default": "configs/datasets/okvqa/defaults.yaml"}),
     "own": Benchmark("", {}),
     "sbu_caption": Benchmark("pairs", {"default": "configs/datasets/sbu_caption/defaults.yaml"}),
     "snli_ve": Benchmark("entailment", {"default": "configs/datasets/snli_ve/defaults.yaml"}),
+    "vatex_caption": Benchmark(
+        "video_caption", {"default": "configs/datasets/vatex/defaults_cap.yaml"}
+    ),
     "vg_caption": Benchmark("pairs", {"default": "configs/datasets/vg/defaults_caption.yaml"}),
     "vg_vqa": Benchmark("vg_vqa", {"default": "configs/datasets/vg/defaults_vqa.yaml"}),
+    "visdial": Benchmark("visdial", {"default": "configs/datasets/visdial/defaults_dial.yaml"}),
 }

@@ -23,6 +23,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "aok_vqa": Kind("lavis_clone.datasets.kinds.vqa", "AokVqaDataset", "AokVqaEvalDataset"),
+    "avsd": Kind("lavis_clone.datasets.kinds.dialogue", "DialogueDataset", "AvsdEvalDataset"),
     "caption": Kind("lavis_clone.datasets.kinds.caption", "CaptionDataset", "CaptionEvalDataset"),
     "classification": Kind(
         "lavis_clone.datasets.kinds.classification",
@@ -33,12 +34,26 @@ KINDS: dict[str, Kind] = {
         "lavis_clone.datasets.kinds.classification", "EntailmentDataset", "EntailmentDataset"
     ),
     "gqa": Kind("lavis_clone.datasets.kinds.vqa", "GqaDataset", "GqaEvalDataset"),
+    "image_folder": Kind(
+        "lavis_clone.datasets.kinds.image_folder", "ImageFolderDataset", "ImageFolderDataset"
+    ),
+    "imagenet": Kind(
+        "lavis_clone.datasets.kinds.image_folder", "ImageNetDataset", "ImageNetDataset"
+    ),
     "nlvr": Kind("lavis_clone.datasets.kinds.nlvr", "NlvrDataset", "NlvrEvalDataset"),
     "pairs": Kind("lavis_clone.datasets.kinds.pairs", "PairDataset", "PairDataset"),
     "retrieval": Kind(
         "lavis_clone.datasets.kinds.retrieval", "RetrievalDataset", "RetrievalEvalDataset"
     ),
     "vg_vqa": Kind("lavis_clone.datasets.kinds.vqa", "VgVqaDataset", "VqaEvalDataset"),
+    "video_caption": Kind(
+        "lavis_clone.datasets.kinds.video", "VideoCaptionDataset", "VideoCaptionEvalDataset"
+    ),
+    "video_qa": Kind("lavis_clone.datasets.kinds.video", "VideoQADataset", "VideoQAEvalDataset"),
+    "video_retrieval": Kind(
+        "lavis_clone.datasets.kinds.video", "VideoRetrievalDataset", "VideoRetrievalEvalDataset"
+    ),
+    "visdial": Kind("lavis_clone.datasets.kinds.dialogue", "VisDialDataset", "VisDialEvalDataset"),
     "vqa": Kind("lavis_clone.datasets.kinds.vqa", "VqaDataset", "VqaEvalDataset"),
 }
 

@@ -28,7 +28,7 @@ def captions_of(record: Record) -> list[str]:
 def image_id_of(record: Record) -> str:
     """The record's ``image_id`` or, as in NoCaps, ``img_id``, else the end of the file's stem.
 
-    A stem's end is what follows its last ``_``.
+    A stem's end is what follows its last ``_``; of videos it is the whole stem.
 
     >>> image_id_of({"image": "val2014/COCO_val2014_000000391895.jpg"})
     '000000391895'
@@ -36,12 +36,14 @@ def image_id_of(record: Record) -> str:
     for key in ("image_id", "img_id"):
         if record.get(key) is not None:
             return str(record[key])
+    if "video" in record:
+        return PurePosixPath(str(record["video"])).stem
     return PurePosixPath(str(record["image"])).stem.rpartition("_")[2]
 
 
-def _check_image(record: Record) -> str | None:
-    if not isinstance(record["image"], str) or not record["image"]:
-        return f"image must be a file name, got {record['image']!r}"
+def _check_file(record: Record, media: str) -> str | None:
+    if not isinstance(record[media], str) or not record[media]:
+        return f"{media} must be a file name, got {record[media]!r}"
     return None
 
 
@@ -54,9 +56,9 @@ def _check_caption(record: Record) -> str | None:
     return f"caption must be text or a list of texts, got {caption!r:.80}"
 
 
-def check_captioned(record: Record) -> str | None:
-    """What is wrong with a record of a picture and its captions, or None."""
-    return _check_image(record) or _check_caption(record)
+def check_captioned(record: Record, media: str = "image") -> str | None:
+    """What is wrong with a record of a picture or video and its captions, or None."""
+    return _check_file(record, media) or _check_caption(record)
 
 
 class CaptionDataset(BaseDataset):
@@ -72,24 +74,26 @@ class CaptionDataset(BaseDataset):
         self.img_ids: dict[Any, int] = {}
         self._ids = array("q")  # by record; workers share it, the dict they would copy
         for record in self.annotation:
-            self._ids.append(self.img_ids.setdefault(_train_id(record), len(self.img_ids)))
+            image_id = record.get("image_id")
+            image_id = record[self.media] if image_id is None else image_id
+            self._ids.append(self.img_ids.setdefault(image_id, len(self.img_ids)))
 
-    @staticmethod
-    def check_record(record: Record) -> str | None:
-        return check_captioned(record)
+    @classmethod
+    def check_record(cls, record: Record) -> str | None:
+        return check_captioned(record, cls.media)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
         captions = captions_of(record)
         choice = int(torch.randint(len(captions), ())) if len(captions) > 1 else 0
         return {
-            "image": self.load_picture(record["image"]),
+            **self.load_media(record),
             "text_input": self.text_processor(captions[choice]),
             "image_id": self._ids[index],
         }
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
-        return _shown(self.annotation[index], self[index])
+        return _shown(self.annotation[index], self[index], self.media)
 
 
 class CaptionEvalDataset(BaseDataset):
@@ -97,14 +101,14 @@ class CaptionEvalDataset(BaseDataset):
 
     required = ("image",)
 
-    @staticmethod
-    def check_record(record: Record) -> str | None:
-        return check_captioned(record)
+    @classmethod
+    def check_record(cls, record: Record) -> str | None:
+        return check_captioned(record, cls.media)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
         return {
-            "image": self.load_picture(record["image"]),
+            **self.load_media(record),
             "image_id": image_id_of(record),
             "instance_id": record["instance_id"],
         }
@@ -132,13 +136,9 @@ class CaptionEvalDataset(BaseDataset):
         return {image_id_of(record): record[name] for record in self.annotation}
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
-        return _shown(self.annotation[index], self[index])
+        return _shown(self.annotation[index], self[index], self.media)
 
 
-def _train_id(record: Record) -> Any:
-    image_id = record.get("image_id")
-    return record["image"] if image_id is None else image_id
-
-
-def _shown(record: Record, sample: Sample) -> OrderedDict[str, Any]:
-    return OrderedDict(file=record["image"], caption=record.get("caption"), image=sample["image"])
+def _shown(record: Record, sample: Sample, media: str) -> OrderedDict[str, Any]:
+    parts = {"file": record[media], "caption": record.get("caption"), media: sample[media]}
+    return OrderedDict(parts)

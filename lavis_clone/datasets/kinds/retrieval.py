@@ -48,12 +48,12 @@ class RetrievalEvalDataset(BaseDataset):
     """All texts, as they were read."""
 
     def prepare(self) -> None:
-        self.annotation = _by_picture(self.annotation)
+        self.annotation = _by_file(self.annotation, self.media)
         self.image = []
         captions: list[str] = []
         self.txt2img, self.img2txt = {}, {}
         for number, record in enumerate(self.annotation):
-            self.image.append(record["image"])
+            self.image.append(record[self.media])
             self.img2txt[number] = []
             for caption in captions_of(record):
                 self.img2txt[number].append(len(captions))
@@ -62,12 +62,12 @@ class RetrievalEvalDataset(BaseDataset):
         self._captions = captions
         self._process_texts()
 
-    @staticmethod
-    def check_record(record: Record) -> str | None:
-        return check_captioned(record)
+    @classmethod
+    def check_record(cls, record: Record) -> str | None:
+        return check_captioned(record, cls.media)
 
     def __getitem__(self, index: int) -> Sample:
-        return {"image": self.load_picture(self.annotation[index]["image"]), "index": index}
+        return {**self.load_media(self.annotation[index]), "index": index}
 
     def set_processors(self, vis_processor: Any, text_processor: Any) -> None:
         """Put other processors in place, and process all texts anew; None is the identity."""
@@ -78,15 +78,15 @@ class RetrievalEvalDataset(BaseDataset):
         self.text = [self.text_processor(caption) for caption in self._captions]
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
-        record = self.annotation[index]
-        shown = self[index]["image"]
-        return OrderedDict(file=record["image"], caption=record["caption"], image=shown)
+        record, shown = self.annotation[index], self[index][self.media]
+        parts = {"file": record[self.media], "caption": record["caption"], self.media: shown}
+        return OrderedDict(parts)
 
 
-def _by_picture(records: Iterable[Record]) -> Records:
+def _by_file(records: Iterable[Record], media: str) -> Records:
     """One record for each file, with all its captions, in order of appearance."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
-        picture = found.setdefault(record["image"], {**record, "caption": []})
+        picture = found.setdefault(record[media], {**record, "caption": []})
         picture["caption"] += captions_of(record)
     return Records({**r, "instance_id": str(i)} for i, r in enumerate(found.values()))

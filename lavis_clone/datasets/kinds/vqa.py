@@ -56,8 +56,9 @@ def answers_of(record: Record, keys: Sequence[str] = ANSWER_KEYS) -> list[str]:
     return [answer if isinstance(answer, str) else answer["answer"] for answer in given]
 
 
-def _check_question(record: Record) -> str | None:
-    for key in ("image", "question"):
+def check_question(record: Record, media: str = "image") -> str | None:
+    """What is wrong with a record of a picture or video and its question, or None."""
+    for key in (media, "question"):
         if not isinstance(record[key], str) or not record[key]:
             return f"{key} must be text, got {record[key]!r:.80}"
     question_id = record.get("question_id")
@@ -82,7 +83,8 @@ def _is_answer(given: Any) -> bool:
     )
 
 
-def _check_one_answer(record: Record) -> str | None:
+def check_one_answer(record: Record) -> str | None:
+    """What is wrong with the answer of a record that has one at most, or None."""
     answer = record.get("answer")
     if answer is None or isinstance(answer, str):
         return None
@@ -100,7 +102,7 @@ def _check_choices(record: Record) -> str | None:
     return f"correct_choice_idx must be one of 0 to {len(choices) - 1}, got {right!r:.80}"
 
 
-def _collate(samples: Sequence[Sample]) -> dict[str, Any]:
+def collate_lists(samples: Sequence[Sample]) -> dict[str, Any]:
     """Stack tensors; all else becomes lists, in which None stands for what is not known."""
     batch = {key: [sample[key] for sample in samples] for key in samples[0]}
     return {
@@ -123,7 +125,7 @@ class VqaDataset(BaseDataset):
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
-        problem = _check_question(record) or _check_answers(record, cls.answer_keys)
+        problem = check_question(record) or _check_answers(record, cls.answer_keys)
         if problem or answers_of(record, cls.answer_keys):
             return problem
         if empty := [key for key in cls.answer_keys if record.get(key) == ""]:
@@ -145,7 +147,7 @@ class VqaDataset(BaseDataset):
         """Make a ``VqaBatch``: the answers of all questions in one list, one after another."""
         weights = [weight for sample in samples for weight in sample["weights"]]
         return {
-            **_collate([{k: sample[k] for k in ("image", "text_input")} for sample in samples]),
+            **collate_lists([{k: s[k] for k in ("image", "text_input")} for s in samples]),
             "answer": [answer for sample in samples for answer in sample["answers"]],
             "weight": torch.tensor(weights, dtype=torch.float32),
             "n_answers": torch.tensor([len(sample["answers"]) for sample in samples]),
@@ -199,27 +201,27 @@ class VqaEvalDataset(BaseDataset):
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
-        return _check_question(record) or _check_answers(record, cls.answer_keys)
+        return check_question(record) or _check_answers(record, cls.answer_keys)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
         return {
             "image": self.load_picture(record["image"]),
             "text_input": self.text_processor(record["question"]),
-            "question_id": _question_id(record),
+            "question_id": question_id_of(record),
             "instance_id": record["instance_id"],
         }
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a ``VqaEvalBatch``: tensors are stacked, all else becomes lists."""
-        return _collate(samples)
+        return collate_lists(samples)
 
     def references(self) -> dict[int | str, QuestionTruth]:
         """People's answers by question id, unprocessed; {} where nobody's are known."""
         if len(self._truths):
             return {truth["question_id"]: _truth(truth, ANSWER_KEYS) for truth in self._truths}
         return {
-            _question_id(record): _truth(record, self.answer_keys)
+            question_id_of(record): _truth(record, self.answer_keys)
             for record in self.annotation
             if answers_of(record, self.answer_keys)
         }
@@ -228,7 +230,7 @@ class VqaEvalDataset(BaseDataset):
         """The ids of all questions."""
         found: set[str] = set()
         for record in self.annotation:
-            question_id = str(_question_id(record))
+            question_id = str(question_id_of(record))
             if question_id in found:
                 raise AnnotationError(
                     f"annotation {record['instance_id']}: another has its question_id too, "
@@ -252,7 +254,7 @@ class GqaDataset(VqaDataset):
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
-        return _check_one_answer(record) or super().check_record(record)
+        return check_one_answer(record) or super().check_record(record)
 
 
 class GqaEvalDataset(VqaEvalDataset):
@@ -263,7 +265,7 @@ class GqaEvalDataset(VqaEvalDataset):
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
-        return _check_question(record) or _check_one_answer(record)
+        return check_question(record) or check_one_answer(record)
 
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
@@ -304,7 +306,7 @@ class AokVqaEvalDataset(VqaEvalDataset):
         }
 
 
-def _question_id(record: Record) -> int | str:
+def question_id_of(record: Record) -> int | str:
     given: int | str | None = record.get("question_id")
     return int(record["instance_id"]) if given is None else given
 

@@ -1,7 +1,6 @@
 """ALBEF's pre-training: contrast, matching and masked language modelling.
 
-Li et al., https://arxiv.org/abs/2107.07651. Shapes: B samples, T text tokens, M masked ones, V
-vocabulary.
+Li et al., https://arxiv.org/abs/2107.07651. Shapes: B samples, M masked tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,28 +18,18 @@ from lavis_clone.common.registry import registry
 from lavis_clone.models.albef.config import AlbefConfig
 from lavis_clone.models.heads.contrastive import Contrast, QueueFields, soft_cross_entropy
 from lavis_clone.models.heads.language import LanguageModel
+from lavis_clone.models.heads.masking import MaskingFields, hide_tokens
 from lavis_clone.models.heads.matching import PairTraining
 from lavis_clone.models.outputs import ModelOutput
-from lavis_clone.models.tokenizers import TokenBatch
 from lavis_clone.models.zoo import MODEL_TYPES
-
-REPLACED, RANDOM = 0.8, 0.5
-"""Share of the chosen tokens that become [MASK]; share of the others that become any token."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlbefPretrainConfig(QueueFields, AlbefConfig):
+class AlbefPretrainConfig(QueueFields, MaskingFields, AlbefConfig):
     """Fields of ALBEF for pre-training."""
 
     queue_size: int = 65536
-    mlm_mask_prob: float = 0.15
-    """Share of the tokens that are to be guessed."""
     max_txt_len: int = 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.mlm_mask_prob < 1:
-            raise ValueError(f"mlm_mask_prob ({self.mlm_mask_prob}) must lie between 0 and 1")
 
 
 @registry.register_model("albef_pretrain")
@@ -72,7 +61,8 @@ class AlbefPretrain(PairTraining):
 
     def _guess(self, step: Contrast, context: Any) -> Tensor:
         """The loss of guessing masked tokens; the copy's guesses are part of the targets."""
-        masked, chosen = self.mask(step.text)
+        share = self.config.mlm_mask_prob
+        masked, chosen = hide_tokens(step.text, self.tokenizer, share=share)
         if not chosen.any():
             return step.tokens.new_zeros(())
         targets = step.text.input_ids[chosen]  # (M,)
@@ -87,21 +77,3 @@ class AlbefPretrain(PairTraining):
             states = self.fuse(teacher.bert, masked, seen)[chosen]
             soft = teacher.cls.predictions(states).float().softmax(dim=1)
         return (1 - step.alpha) * loss + step.alpha * soft_cross_entropy(logits, soft)
-
-    def mask(self, text: TokenBatch) -> tuple[TokenBatch, Tensor]:
-        """Hide tokens at random, as BERT does: most become [MASK], some any token, some stay.
-
-        Devlin et al., https://arxiv.org/abs/1810.04805, section 3.1.
-
-        Returns:
-            The text to read, and ``(B, T)`` bool: the tokens to guess, never [CLS] or padding.
-        """
-        ids = text.input_ids
-        uniform = torch.rand(3, *ids.shape, device=ids.device)
-        guessable = text.mask & (ids != self.tokenizer.cls_id)
-        chosen = guessable & (uniform[0] < self.config.mlm_mask_prob)
-        replaced = chosen & (uniform[1] < REPLACED)
-        randomised = chosen & ~replaced & (uniform[2] < RANDOM)
-        anything = torch.randint(len(self.tokenizer), ids.shape, device=ids.device)
-        hidden = ids.masked_fill(replaced, self.tokenizer.id("[MASK]"))
-        return TokenBatch(torch.where(randomised, anything, hidden), text.mask), chosen

@@ -22,6 +22,7 @@ from lavis_clone.models.heads.language import IGNORED, LanguageModel
 from lavis_clone.models.heads.momentum import MomentumCopies, MomentumFields
 from lavis_clone.models.outputs import EncoderOutput, LanguageModelOutput, ModelOutput
 from lavis_clone.models.tokenizers import Tokenizer
+from lavis_clone.models.videos import look
 from lavis_clone.models.zoo import MODEL_TYPES
 
 RAMP_EPOCHS = 1
@@ -115,8 +116,8 @@ class AlbefVQA(MomentumCopies, AnswerModel):
     def _copies_opinion(self, asked: Asked, given: Given) -> tuple[Tensor, Tensor, Tensor]:
         """The copies' image tokens, question states and logits ``(A, T, V)``."""
         encoder = cast("BertModel", self.get_submodule("text_encoder_m"))
-        tokens = self.get_submodule("visual_encoder_m")(asked.images)
-        states = self.fuse(encoder, asked.text, encoder.see(tokens))
+        tokens = look(self.get_submodule("visual_encoder_m"), asked.images)
+        states = self.fuse(encoder, asked.text, encoder.see(tokens, asked.token_mask))
         decoder = self.get_submodule("text_decoder_m")
         decoded: LanguageModelOutput = self.forward_decoder(
             states, asked.text, given, decoder=decoder

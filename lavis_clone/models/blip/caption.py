@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.registry import registry
 from lavis_clone.models.blip.config import DECODE, BlipConfig
+from lavis_clone.models.encoders.bert import Context
 from lavis_clone.models.generation.loop import generate
 from lavis_clone.models.generation.options import GenerationOptions, Written
 from lavis_clone.models.heads.language import IGNORED, LanguageModel
@@ -86,8 +87,8 @@ class BlipCaption(VisionTextModel):
         return cls(encoder, LanguageModel(text), tokenizer=tokenizer, config=config)
 
     def forward_encoder(self, samples: Mapping[str, Any]) -> Tensor:
-        """``samples["image"]`` ``(B, 3, H, W)`` -> image tokens ``(B, N, E)``."""
-        return self.image_tokens(samples["image"])
+        """``samples["image"]`` ``(B, 3, H, W)`` -> image tokens ``(B, N, E)``; or ``video``."""
+        return self.image_tokens(self.seen(samples))
 
     def forward_decoder(
         self, samples: Mapping[str, Any], image_embeds: Tensor
@@ -113,7 +114,7 @@ class BlipCaption(VisionTextModel):
             input_ids,
             mask=mask,
             labels=labels,
-            context=self.text_decoder.bert.see(image_embeds),
+            context=self._context(samples, image_embeds),
             label_smoothing=self.config.label_smoothing,
         )
         return output, labels
@@ -190,19 +191,26 @@ class BlipCaption(VisionTextModel):
             num_return=num_captions // max(repeats, 1),
             **options,
         )
-        written = self._write(self.forward_encoder(samples), settings, generator)
+        written = self._write(samples, settings, generator)
         if repeats > 1:
             rows = torch.arange(len(written.tokens), device=self.device).repeat_interleave(repeats)
             written = Written(*(t[rows] for t in vars(written).values()))
         return self._as_output(written)
 
+    def _context(self, samples: Mapping[str, Any], image_embeds: Tensor) -> Context:
+        return self.text_decoder.bert.see(image_embeds, self.token_mask(samples, image_embeds))
+
     def _write(
-        self, image_embeds: Tensor, options: GenerationOptions, generator: torch.Generator | None
+        self,
+        samples: Mapping[str, Any],
+        options: GenerationOptions,
+        generator: torch.Generator | None,
     ) -> Written:
+        image_embeds = self.forward_encoder(samples)
         prompt = self.tokenizer([self.prompt]).input_ids[:, :-1].to(self.device)  # (1, P)
         prompt[:, 0] = self.bos_id
         writer = self.text_decoder.writer(
-            self.text_decoder.bert.see(image_embeds), max_length=options.max_length
+            self._context(samples, image_embeds), max_length=options.max_length
         )
         return generate(
             writer,

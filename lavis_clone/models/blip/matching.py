@@ -54,22 +54,25 @@ class BlipITM(MatchingModel):
         """Judge each pair, or compare every image with every text.
 
         Args:
-            samples: ``image`` ``(B, 3, H, W)``, ``text_input`` B texts.
+            samples: ``image`` ``(B, 3, H, W)`` or ``video`` ``(B, 3, T, H, W)``, ``text_input`` B
+                texts.
 
         Returns:
             ``itm``: ``(B, 2)`` logits, the second of "they match". ``itc``: ``(B, B)`` cosines of
             images (rows) and texts.
         """
-        tokens = self.image_tokens(samples["image"])
+        images = self.seen(samples)
+        tokens = self.image_tokens(images)
+        mask = self.token_mask(samples, tokens)
         text = self.tokenize(samples["text_input"])
         if match_head == "itc":
             states = self.read(self.bert, text)
-            return summary(self.vision_proj, tokens) @ summary(self.text_proj, states).t()
+            return self.image_summary(images, tokens, mask) @ summary(self.text_proj, states).t()
         if match_head != "itm":
             raise ValueError(f"match_head must be itm or itc, got {match_head!r}")
         if len(tokens) != len(text.input_ids):
             raise ValueError(f"{len(tokens)} images but {len(text.input_ids)} texts")
-        return self.itm_head(self.fuse(self.bert, text, self.bert.see(tokens))[:, 0])
+        return self.itm_head(self.fuse(self.bert, text, self.bert.see(tokens, mask))[:, 0])
 
     @torch.no_grad()
     def match(self, samples: Mapping[str, Any]) -> MatchOutput:

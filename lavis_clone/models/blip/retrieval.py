@@ -12,7 +12,7 @@ from lavis_clone.common import dist
 from lavis_clone.common.registry import registry
 from lavis_clone.models.blip.config import BlipConfig
 from lavis_clone.models.encoders.bert import BertModel
-from lavis_clone.models.heads.contrastive import Contrast, QueueFields
+from lavis_clone.models.heads.contrastive import Comparison, QueueFields
 from lavis_clone.models.heads.matching import Candidates, PairTraining
 from lavis_clone.models.tokenizers import TokenBatch
 from lavis_clone.models.zoo import MODEL_TYPES
@@ -43,7 +43,7 @@ class BlipRetrieval(PairTraining):
         encoder, text, tokenizer = cls.towers(config)
         return cls(encoder, BertModel(text), tokenizer=tokenizer, config=config)
 
-    def candidates(self, step: Contrast) -> Candidates:
+    def candidates(self, step: Comparison) -> Candidates:
         """Compared anew, with the features of this step; those of the momentum copies are older."""
         assert step.ids is not None
         tokens, text, states, ids = step.tokens, step.text, step.states, step.ids

@@ -74,11 +74,6 @@ class BertConfig:
     def has_cross_attention(self, layer: int) -> bool:
         return self.add_cross_attention and layer >= self.fusion_layer
 
-    @property
-    def num_text_layers(self) -> int:
-        """Layers that a text alone goes through: those below the fusion layer, or all."""
-        return self.fusion_layer or self.num_hidden_layers
-
 
 class BertEmbeddings(nn.Module):
     """Word, position and (ALPRO only) token type embeddings."""
@@ -124,6 +119,11 @@ class Context:
     """Per layer ``(B, H, N, K)`` each; None where the layer has no cross-attention."""
     mask: Tensor | None = None
     """``(B, 1, 1, N)`` bool, True where a token may be looked at; None for everywhere."""
+
+    @property
+    def num_joined(self) -> int:
+        """Tokens that every text takes into its own sequence."""
+        return 0
 
     def contiguous(self) -> Context:
         """The same, laid out for being read many times."""
@@ -221,6 +221,16 @@ class BertModel(nn.Module):
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertEncoder(config)
         self.apply(self._initialise)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a text that looks at a context begins with what it is alone."""
+        return bool(self.config.fusion_layer)
+
+    @property
+    def num_text_layers(self) -> int:
+        """Layers that a text alone goes through: those below the fusion layer, or all."""
+        return self.config.fusion_layer or self.config.num_hidden_layers
 
     def forward(
         self,

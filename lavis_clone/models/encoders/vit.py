@@ -27,8 +27,8 @@ from lavis_clone.models.weights import load_weights, read_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """Sizes of the vision tower; a Vision Transformer unless ``timm`` names another backbone."""
+class TransformerConfig:
+    """Sizes of a Vision Transformer."""
 
     img_size: int = 224
     """Pixels on each side."""
@@ -41,15 +41,8 @@ class VisionConfig:
     drop_path_rate: float = 0.0
     checkpoint_blocks: int = 0
     """Recompute the activations of this many last blocks in the backward pass, to save memory."""
-    timm: str | None = None
-    """Name of a timm backbone, whose feature map becomes the tokens."""
-    timm_options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of ``timm.create_model``, e.g. ``drop_path_rate``."""
-    token_dim: int | None = None
-    """Width that the backbone's tokens are projected to; None for its own."""
     weights: str | None = None
-    """File or URL that the tower starts from: timm's or DeiT's weights, those of a model of this
-    library with the same tower, or an EfficientNet of the ``efficientnet_pytorch`` packages."""
+    """File or URL that the tower starts from."""
 
     def __post_init__(self) -> None:
         for name in ("img_size", "patch_size", "embed_dim", "depth", "num_heads"):
@@ -61,10 +54,37 @@ class VisionConfig:
             raise ValueError(
                 f"embed_dim ({self.embed_dim}) must be a multiple of num_heads ({self.num_heads})"
             )
-        if self.timm is None and self.img_size % self.patch_size:
+        if self.fixed_size is not None and self.img_size % self.patch_size:
             raise ValueError(
                 f"img_size ({self.img_size}) must be a multiple of patch_size ({self.patch_size})"
             )
+
+    @property
+    def fixed_size(self) -> int | None:
+        """The only height and width that the tower takes; None for any."""
+        return self.img_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig(TransformerConfig):
+    """Sizes of the vision tower; a Vision Transformer unless ``timm`` names another backbone."""
+
+    timm: str | None = None
+    """Name of a timm backbone, whose feature map becomes the tokens."""
+    timm_options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of ``timm.create_model``, e.g. ``drop_path_rate``."""
+    token_dim: int | None = None
+    """Width that the backbone's tokens are projected to; None for its own."""
+    weights: str | None = None
+    """File or URL that the tower starts from: timm's or DeiT's weights, those of a model of this
+    library with the same tower, or an EfficientNet of the ``efficientnet_pytorch`` packages."""
+
+    @property
+    def fixed_size(self) -> int | None:
+        return self.img_size if self.timm is None else None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.token_dim is not None and self.timm is None:
             raise ValueError("token_dim is for a timm backbone, and none is named")
         if self.token_dim is not None and self.token_dim < 1:
@@ -143,10 +163,14 @@ def build_vision_encoder(config: VisionConfig, *, summary: bool = False) -> nn.M
         state = resize_position_embeddings(state, encoder, ("pos_embed",))
         load_weights(encoder, state, may_be_ignored=[r"^head(_dist)?\.", r"^dist_token$"])
     make_linear_quick(encoder)
-    first = config.depth - min(config.checkpoint_blocks, config.depth)
-    for index in range(first, config.depth):
-        encoder.blocks[index] = checkpoint_wrapper(encoder.blocks[index])
+    recompute_last(encoder.blocks, config.checkpoint_blocks)
     return encoder
+
+
+def recompute_last(blocks: nn.Sequential | nn.ModuleList, count: int) -> None:
+    """Let the last ``count`` blocks, or all, compute their activations again when needed."""
+    for index in range(len(blocks) - min(count, len(blocks)), len(blocks)):
+        blocks[index] = checkpoint_wrapper(blocks[index])
 
 
 def _backbone(config: VisionConfig, *, summary: bool) -> nn.Module:

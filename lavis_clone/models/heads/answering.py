@@ -84,13 +84,15 @@ class Asked:
     """Questions, and what the text tower has made of them."""
 
     images: Tensor
-    """``(B, 3, H, W)``; one image, or one for each question."""
+    """``(B, 3, H, W)``; one image, or one for each question; or ``(B, 3, T, H, W)`` videos."""
     text: TokenBatch
     """Q questions"""
     tokens: Tensor
     """``(B, N, E)``"""
     states: Tensor
     """``(Q, T, D)`` of the questions looking at their images"""
+    token_mask: Tensor | None = None
+    """``(B, N)`` bool, True where a token counts; None for everywhere."""
 
 
 @dataclass
@@ -173,19 +175,20 @@ class AnswerModel(VisionTextModel):
         Raises:
             ValueError: several images, and not as many as questions.
         """
-        if missing := [key for key in ("image", "text_input") if key not in samples]:
-            raise ValueError(f"{type(self).__name__} needs samples[{missing[0]!r}]")
+        images = self.seen(samples)
+        if "text_input" not in samples:
+            raise ValueError(f"{type(self).__name__} needs samples['text_input']")
         questions = samples["text_input"]
         questions = [questions] if isinstance(questions, str) else list(questions)
         if prompt:
             around = prompt if "{}" in prompt else prompt + "{}"
             questions = [around.replace("{}", question) for question in questions]
-        images = samples["image"]
         if len(images) not in (1, len(questions)) or not questions:
             raise ValueError(f"{len(images)} images but {len(questions)} questions")
         tokens, text = self.image_tokens(images), self.tokenize(questions)
-        states = self.fuse(self.text_encoder, text, self.text_encoder.see(tokens))
-        return Asked(images.to(tokens.device), text, tokens, states)
+        mask = self.token_mask(samples, tokens)
+        states = self.fuse(self.text_encoder, text, self.text_encoder.see(tokens, mask))
+        return Asked(images.to(tokens.device), text, tokens, states, mask)
 
     def given(self, samples: Mapping[str, Any], *, count: int) -> Given:
         """The answers to ``count`` questions that a batch gives.

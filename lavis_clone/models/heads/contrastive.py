@@ -21,6 +21,7 @@ from lavis_clone.models.heads.language import LanguageModel
 from lavis_clone.models.heads.momentum import MomentumCopies, MomentumFields
 from lavis_clone.models.outputs import ImageEmbeddings, Similarities, TextEmbeddings
 from lavis_clone.models.tokenizers import TokenBatch, Tokenizer
+from lavis_clone.models.videos import look, mean_of_frames
 from lavis_clone.models.vision_text import VisionTextModel
 from lavis_clone.models.weights import LoadReport
 
@@ -48,6 +49,8 @@ class ContrastiveModel(VisionTextModel):
     """A vision tower and a text tower, each with a projection into the common space."""
 
     SUMMARY = True
+    LEAST_LENGTH: ClassVar[int] = MATCH_LENGTH
+    """Tokens that a text to compare may have, whatever ``max_txt_len`` says."""
     config: Any
 
     def __init__(
@@ -64,59 +67,99 @@ class ContrastiveModel(VisionTextModel):
         self.vision_proj = nn.Linear(width, config.embed_dim)
         self.text_proj = nn.Linear(self.bert.config.hidden_size, config.embed_dim)
 
-    @property
-    def bert(self) -> BertModel:
-        """The text tower without the head that pre-training puts on it."""
-        encoder = self.text_encoder
-        return encoder.bert if isinstance(encoder, LanguageModel) else encoder
-
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> ImageEmbeddings:
         """Encode images ``(B, 3, H, W)``, to compare them and to look at them."""
         tokens = self.image_tokens(images)
-        return ImageEmbeddings(summary(self.vision_proj, tokens), tokens)
+        return ImageEmbeddings(self.image_summary(images, tokens), tokens)
+
+    @torch.no_grad()
+    def embed_videos(self, videos: Tensor, num_frames: Tensor | None = None) -> ImageEmbeddings:
+        """Encode videos ``(B, 3, T, H, W)`` in the same way.
+
+        Args:
+            num_frames: ``(B,)`` after how many frames a video only repeats the last one, which
+                models that look at one frame at a time then leave out.
+        """
+        tokens = self.image_tokens(videos)
+        mask = self.token_mask({"video": videos, "num_frames": num_frames}, tokens)
+        counts = None if mask is None else mask.sum(dim=1)
+        return ImageEmbeddings(self.image_summary(videos, tokens, mask), tokens, counts)
+
+    def image_summary(self, images: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``(B, F)`` of length 1, from the tokens ``(B, N, E)`` of images or videos.
+
+        Args:
+            mask: ``(B, N)`` bool, True where a token counts.
+        """
+        return summary(self.vision_proj, tokens, num_frames=self.num_looks(images), mask=mask)
 
     @torch.no_grad()
     def embed_texts(self, texts: str | Sequence[str]) -> TextEmbeddings:
         """Encode texts; all are padded to one length, so that batches can be put together."""
         longest = self.bert.config.max_position_embeddings
-        limit = min(max(MATCH_LENGTH, self.config.max_txt_len), longest)
+        limit = min(max(self.LEAST_LENGTH, self.config.max_txt_len), longest)
         text = self.tokenize(texts, max_length=limit, padded=True)
         short = text.shortened()
         states = self.read(self.bert, short)
         kept = F.pad(states, (0, 0, 0, limit - states.shape[1])) if self.goes_on else None
         return TextEmbeddings(summary(self.text_proj, states), text.input_ids, text.mask, kept)
 
+    def _text(self, texts: Sequence[str]) -> TokenBatch:
+        """In training no longer than needed; else as long as v1.0.2 has it, for all to see."""
+        return self.tokenize(texts, padded=not self.training)
+
     @property
     def goes_on(self) -> bool:
         """Whether a text that looks at an image begins with what it is alone."""
-        return bool(self.bert.config.fusion_layer)
+        return self.bert.resumes
 
 
-def summary(projection: nn.Module, states: Tensor) -> Tensor:
-    """Project the first token, which stands for all: ``(B, N, E) -> (B, F)`` of length 1."""
-    return F.normalize(projection(states[:, 0]).float(), dim=-1)
+def summary(
+    projection: nn.Module, states: Tensor, *, num_frames: int = 1, mask: Tensor | None = None
+) -> Tensor:
+    """Project the first token, which stands for all: ``(B, N, E) -> (B, F)`` of length 1.
+
+    Args:
+        num_frames: Of each video: the mean of its frames' projections is taken.
+        mask: ``(B, N)`` bool, True where a token counts.
+    """
+    if num_frames == 1:
+        return F.normalize(projection(states[:, 0]).float(), dim=-1)
+    firsts = slice(None, None, states.shape[1] // num_frames)
+    projected = projection(states[:, firsts]).float()  # (B, T, F)
+    mask = None if mask is None else mask[:, firsts]
+    return F.normalize(mean_of_frames(projected, num_frames, mask)[:, 0], dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueueFields(ContrastiveFields, MomentumFields):
-    """What the block of a model that compares with earlier samples may hold."""
+class TemperatureFields(ContrastiveFields):
+    """What the block of a model that learns a common space may hold."""
 
-    queue_size: int = 57600
-    """Q"""
     temp: float = 0.07
     """The temperature to begin with; it is learned, within 0.001 and 0.5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.queue_size < 1:
-            raise ValueError(f"queue_size ({self.queue_size}) must be at least 1")
         if not TEMPERATURES[0] <= self.temp <= TEMPERATURES[1]:
             raise ValueError(f"temp ({self.temp}) must lie in {list(TEMPERATURES)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueueFields(TemperatureFields, MomentumFields):
+    """What the block of a model that compares with earlier samples may hold."""
+
+    queue_size: int = 57600
+    """Q"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queue_size < 1:
+            raise ValueError(f"queue_size ({self.queue_size}) must be at least 1")
+
+
 @dataclass
-class Contrast:
+class Comparison:
     """A contrastive step: what went in, what came out, and what matching can go on with."""
 
     loss: Tensor
@@ -124,15 +167,21 @@ class Contrast:
     text: TokenBatch
     tokens: Tensor
     """``(B, N, E)``"""
-    tokens_m: Tensor
     states: Tensor
     """``(B, T, D)`` of the texts alone"""
-    states_m: Tensor
     image_features: Tensor
     """``(B, F)``"""
     text_features: Tensor
     ids: Tensor | None
     """``(B,)`` image ids, where several texts may belong to one image."""
+
+
+@dataclass
+class Contrast(Comparison):
+    """A contrastive step with momentum copies."""
+
+    tokens_m: Tensor
+    states_m: Tensor
     alpha: float
     """The momentum copies' weight in the targets."""
 
@@ -189,20 +238,21 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         Raises:
             ValueError: not as many texts as images.
         """
-        images, text = samples["image"].to(self.device), self._text(samples["text_input"])
+        images, text = self.seen(samples).to(self.device), self._text(samples["text_input"])
         if len(images) != len(text.input_ids):
             raise ValueError(f"{len(images)} images but {len(text.input_ids)} texts")
         with torch.no_grad():
             self.temp.clamp_(*TEMPERATURES)
         tokens, states = self.image_tokens(images), self.read(self.bert, text)
-        image, words = summary(self.vision_proj, tokens), summary(self.text_proj, states)
+        image, words = self.image_summary(images, tokens), summary(self.text_proj, states)
         ids = torch.as_tensor(samples["image_id"]).to(self.device) if self.WITH_IDS else None
         alpha = self.distillation(samples, progress, epochs=epochs)
         with torch.no_grad():
             self.update_momentum()
             tokens_m, states_m = self._momentum_states(images, text, tokens)
+            looks = self.num_looks(images)
             image_m, words_m = (
-                summary(self.get_submodule("vision_proj_m"), tokens_m),
+                summary(self.get_submodule("vision_proj_m"), tokens_m, num_frames=looks),
                 summary(self.get_submodule("text_proj_m"), states_m),
             )
             images_all = torch.cat([image_m.t(), self.image_queue], dim=1)  # (F, B + Q)
@@ -215,12 +265,8 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         self._push(image_m, words_m, ids)
         sims = Similarities(i2t, t2i, i2t_m, t2i_m, targets[0], targets[1])
         return Contrast(
-            loss, sims, text, tokens, tokens_m, states, states_m, image, words, ids, alpha
+            loss, sims, text, tokens, states, image, words, ids, tokens_m, states_m, alpha
         )
-
-    def _text(self, texts: Sequence[str]) -> TokenBatch:
-        """In training no longer than needed; else as long as v1.0.2 has it, for all to see."""
-        return self.tokenize(texts, padded=not self.training)
 
     def _momentum_states(
         self, images: Tensor, text: TokenBatch, tokens: Tensor
@@ -230,7 +276,7 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         bert = encoder.bert if isinstance(encoder, LanguageModel) else encoder
         states = self.read(bert, text)
         if any(p.requires_grad for p in self.visual_encoder.parameters()):
-            tokens = self.get_submodule("visual_encoder_m")(images)
+            tokens = look(self.get_submodule("visual_encoder_m"), images)
         return tokens, states
 
     def _positives(self, ids: Tensor | None, count: int) -> Tensor:

@@ -55,11 +55,15 @@ class LanguageHead(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A BERT with a language-modelling head: a decoder, when used causally."""
+    """A BERT with a language-modelling head: a decoder, when used causally.
 
-    def __init__(self, config: BertConfig) -> None:
+    Args:
+        bert: None for an ordinary one of these sizes.
+    """
+
+    def __init__(self, config: BertConfig, bert: BertModel | None = None) -> None:
         super().__init__()
-        self.bert = BertModel(config)
+        self.bert = BertModel(config) if bert is None else bert
         self.cls = LanguageHead(config, self.bert.embeddings.word_embeddings)
         dense = self.cls.predictions.transform.dense
         nn.init.normal_(dense.weight, std=config.initializer_range)

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 
 from lavis_clone.common.progress import Progress
 from lavis_clone.models.encoders.bert import Context
-from lavis_clone.models.heads.contrastive import Contrast, ContrastiveModel, QueueContrast
+from lavis_clone.models.heads.contrastive import (
+    Comparison,
+    Contrast,
+    ContrastiveModel,
+    QueueContrast,
+)
 from lavis_clone.models.heads.language import IGNORED
 from lavis_clone.models.outputs import (
     EncoderOutput,
@@ -53,7 +58,8 @@ class MatchingModel(ContrastiveModel):
         """
         context = self.bert.see(tokens[None]).contiguous()
         logits = tokens.new_empty(len(texts), 2, dtype=torch.float32)
-        for rows, length in batches_by_length(texts.mask.sum(dim=1)):
+        joined = context.num_joined
+        for rows, length in batches_by_length(texts.mask.sum(dim=1), joined=joined):
             text = TokenBatch(texts.input_ids[rows, :length], texts.mask[rows, :length])
             states = None if texts.states is None else texts.states[rows, :length]
             fused = self.fuse(self.bert, text, context, states=states, summary=True)
@@ -61,17 +67,18 @@ class MatchingModel(ContrastiveModel):
         return logits
 
 
-def batches_by_length(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+def batches_by_length(lengths: Tensor, *, joined: int = 0) -> Iterator[tuple[Tensor, int]]:
     """Rows of about equal length, ``TOKENS_AT_ONCE`` at a time: indices, and the longest's length.
 
     Args:
         lengths: ``(K,)`` tokens of each text.
+        joined: Tokens that each text has besides its own.
     """
     order = lengths.argsort(descending=True)
     start = 0
     while start < len(order):
         length = int(lengths[order[start]])
-        end = start + max(1, TOKENS_AT_ONCE // length)
+        end = start + max(1, TOKENS_AT_ONCE // (length + joined))
         yield order[start:end], length
         start = end
 
@@ -110,13 +117,13 @@ class Candidates:
     """``(A, T, D)`` of the texts alone"""
 
 
-class PairTraining(QueueContrast, MatchingModel):
-    """Learns the common space and to match, by hard negatives: wrong partners that seem right."""
+class MatchTraining(MatchingModel):
+    """Learns to match, by hard negatives: wrong partners that seem right."""
 
     NEGATIVE_FLOOR: ClassVar[float] = 0.0
     """Added to the probability of every wrong partner."""
 
-    def match(self, step: Contrast) -> Matching:
+    def match(self, step: Comparison) -> Matching:
         """Judge the pairs of a batch, and each image and each text with a wrong partner.
 
         A sample that all partners belong to has no wrong one, and is left out of the loss.
@@ -143,7 +150,7 @@ class PairTraining(QueueContrast, MatchingModel):
         loss = F.cross_entropy(logits.float(), counted, ignore_index=IGNORED)
         return Matching(loss, logits, labels, pairs, wrong, context)
 
-    def candidates(self, step: Contrast) -> Candidates:
+    def candidates(self, step: Comparison) -> Candidates:
         """This batch, as the contrastive step has compared it."""
         count = len(step.tokens)
         belongs = torch.eye(count, dtype=torch.bool, device=step.tokens.device)
@@ -151,6 +158,10 @@ class PairTraining(QueueContrast, MatchingModel):
             belongs = step.ids[:, None] == step.ids[None]
         i2t, t2i = step.sims.sim_i2t[:, :count], step.sims.sim_t2i[:, :count]
         return Candidates(i2t, t2i, belongs, step.tokens, step.text, step.states)
+
+
+class PairTraining(QueueContrast, MatchTraining):
+    """Learns the common space, with a queue and momentum copies, and to match."""
 
     def pair_output(self, step: Contrast, matching: Matching) -> ModelOutput:
         """The losses and what led to them."""
