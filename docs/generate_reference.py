@@ -13,35 +13,29 @@ import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from lavis_clone.cli import app
+from lavis_clone.common.blocks import (
+    AnnotationBlock,
+    DatasetBlock,
+    EnvBlock,
+    MediaBlock,
+    SourceBlock,
+)
 from lavis_clone.common.registry import registry
-from lavis_clone.common.schema import AnnotationBlock, DatasetBlock, EnvBlock, RunConfig
+from lavis_clone.common.schema import RunConfig
 from lavis_clone.common.task_options import TASK_OPTIONS
+from lavis_clone.common.training_options import EarlyStop, Lora
 from lavis_clone.models.encoders.bert import BertConfig
 from lavis_clone.models.encoders.vit import VisionConfig
 
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate_reference.py from the code; change it there. -->"
-
-ONE_PROCESS = "Read, but without effect yet: a run is one process."
-NO_STEPS = "Refused: there is no `runner_iter` yet."
-NOT_YET = {
-    "max_iters": NO_STEPS,
-    "iters_per_inner_epoch": NO_STEPS,
-    "train_dataset_ratios": NO_STEPS,
-    "resume_ckpt_path": "Refused: resuming is not possible yet.",
-    "use_dist_eval_sampler": ONE_PROCESS,
-    "distributed": ONE_PROCESS,
-    "dist_url": ONE_PROCESS,
-    "dist_backend": ONE_PROCESS,
-}
-"""Keys of ``run:`` that are known, but of no use so far."""
 
 WORDS = {
     "str": "text",
@@ -54,6 +48,12 @@ WORDS = {
     "Triple": "list of 3 numbers",
     "ViTType": "`base` or `large`",
     "Precision": "`fp32`, `tf32`, `bf16` or `fp16`",
+    "Compile": "`off`, `model` or `step`",
+    "OptimizerName": "`adamw`, `sgd`, `adafactor` or `muon`",
+    "LoggerName": "`tensorboard` or `wandb`",
+    "EarlyStop": "mapping",
+    "SourceBlock": "mapping",
+    "Lora": "mapping",
 }
 
 PUBLIC: dict[str, list[str]] = {
@@ -108,7 +108,11 @@ def config_page() -> str:
         MADE,
         CONFIG_HEAD,
         "## run",
-        table(RunConfig, left_out={"task_options"}, notes=NOT_YET),
+        table(RunConfig, left_out={"task_options"}),
+        "### run.early_stop",
+        table(EarlyStop),
+        "### run.lora",
+        table(Lora),
     ]
     for task in registry.list_tasks():
         parts += [f"### task: {task}", f"More keys of `run:` with `task: {task}`."]
@@ -128,6 +132,10 @@ def config_page() -> str:
         table(DatasetBlock),
         "### build_info.annotations.&lt;split&gt;",
         table(AnnotationBlock),
+        "### build_info.&lt;data type&gt;",
+        table(MediaBlock),
+        "### build_info.&lt;data type&gt;.sources",
+        table(SourceBlock),
     ]
     parts += ["## Processors", PROCESSORS_HEAD]
     for name in registry.list_processors():
@@ -157,14 +165,14 @@ def api_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(cls: Any, *, left_out: Iterable[str] = (), notes: Mapping[str, str] | None = None) -> str:
+def table(cls: Any, *, left_out: Iterable[str] = ()) -> str:
     """A table of a dataclass's fields, each with what its docstring says."""
     docs = field_docs(cls)
     rows = ["| key | type | default | |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
         if field.name in left_out or not field.init:
             continue
-        meaning = " ".join(filter(None, (docs.get(field.name), (notes or {}).get(field.name))))
+        meaning = docs.get(field.name, "")
         kind, default = kind_in_words(str(field.type)), shown_default(field)
         rows.append(
             f"| `{field.name}` | {kind} | {default} | {_cell(meaning)} |".replace("  ", " ")

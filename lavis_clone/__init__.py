@@ -6,9 +6,12 @@ Everything here is imported when it is first used, so importing the package cost
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
     from lavis_clone.common.registry import registry
     from lavis_clone.datasets.builders import dataset_zoo, load_dataset
     from lavis_clone.models import (
@@ -45,6 +48,21 @@ _HOMES = {
     "registry": "lavis_clone.common.registry",
     "setup_task": "lavis_clone.tasks",
 }
+
+
+class _LavisPaths:
+    """Finds module paths that LAVIS has and we have not, e.g. ``lavis_clone.models.base_model``."""
+
+    @staticmethod
+    def find_spec(fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        if not fullname.startswith(f"{__name__}."):
+            return None
+        finder = importlib.import_module("lavis_clone.migration.finder").Finder(__name__)
+        found: ModuleSpec | None = finder.find_spec(fullname)
+        return found
+
+
+sys.meta_path.append(_LavisPaths)  # asked last, when nobody else knows a module of ours
 
 
 def __getattr__(name: str) -> Any:

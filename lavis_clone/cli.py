@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from lavis_clone import cli_check, cli_data, cli_runs
 from lavis_clone.cli_errors import ends_quietly, purpose_of, told_in_one_line
 from lavis_clone.cli_inference import add_commands
+from lavis_clone.cli_search import add_commands as add_search_commands
 from lavis_clone.common.registry import registry
+from lavis_clone.common.watch import ends_together
 
 __all__ = [
     "app",
@@ -32,6 +37,10 @@ app = typer.Typer(
     help="Vision-language models: ask about, match and sort pictures; train and evaluate.",
 )
 add_commands(app)
+add_search_commands(app)
+cli_check.add_commands(app)
+cli_data.add_commands(app)
+cli_runs.add_commands(app)
 config_app = typer.Typer(no_args_is_help=True, help="Look at run configs without running them.")
 app.add_typer(config_app, name="config")
 
@@ -72,7 +81,7 @@ def script(work: Callable[[str, Sequence[str]], dict[str, dict[str, float]]], ab
     parser.add_argument("--cfg-path", required=True, help="a run's YAML file")
     parser.add_argument("--options", nargs="+", default=[], help="changes: run.max_epoch=1 ...")
     arguments = parser.parse_args()
-    with ends_quietly(), told_in_one_line():
+    with ends_together(), ends_quietly(), told_in_one_line():
         _show_scores(work(arguments.cfg_path, arguments.options))
 
 
@@ -126,11 +135,17 @@ def models() -> None:
 
 
 @app.command()
-def datasets() -> None:
-    """List the data sets."""
+def datasets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines")] = False,
+) -> None:
+    """List the data sets: kind, splits, sizes, licence and where the media come from."""
     from lavis_clone.datasets.builders import dataset_zoo
 
-    sys.stdout.write(f"{dataset_zoo}\n")
+    if not as_json:
+        sys.stdout.write(f"{dataset_zoo}\n")
+        return
+    for listing in dataset_zoo.listings():
+        sys.stdout.write(json.dumps(dataclasses.asdict(listing), ensure_ascii=False) + "\n")
 
 
 @app.command()
@@ -153,6 +168,10 @@ def export(
 
 
 def _show_scores(scores: dict[str, dict[str, float]]) -> None:
+    from lavis_clone.common import dist
+
+    if dist.rank():  # the first process says them
+        return
     for split, values in scores.items():
         for name, value in values.items():
             sys.stdout.write(f"{split:12} {name:32} {value:.4f}\n")
@@ -160,7 +179,7 @@ def _show_scores(scores: dict[str, dict[str, float]]) -> None:
 
 def main() -> Any:
     """The console script."""
-    with ends_quietly():
+    with ends_together(), ends_quietly():
         return app()
 
 

@@ -14,6 +14,8 @@ from lavis_clone.common.files import package_root
 
 TOLD = (LookupError, OSError, TypeError, ValueError, RuntimeError, ImportError)
 """What the library raises for a wrong name, file, value, capability or checkpoint."""
+RANKS = ("RANK", "SLURM_PROCID")
+"""Where launchers say which process this is."""
 RAISE = dis.opmap["RAISE_VARARGS"]
 
 
@@ -30,8 +32,14 @@ def told_in_one_line() -> Iterator[None]:
         if message is None:
             raise
         for line in message.splitlines() or [type(error).__name__]:
-            sys.stderr.write(f"error: {line}\n")
+            sys.stderr.write(f"{_who()}error: {line}\n")
         sys.exit(2)
+
+
+def _who() -> str:
+    """Which of several processes speaks; nothing, if it is the first or the only one."""
+    rank = next((os.environ[name] for name in RANKS if os.environ.get(name)), "0")
+    return "" if rank == "0" else f"rank {rank}: "
 
 
 def purpose_of(error: BaseException) -> str | None:

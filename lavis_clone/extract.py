@@ -145,9 +145,7 @@ def _check(request: Request) -> dict[str, Sequence[str]]:
         ``names`` of the pictures and ``texts``, or the one of them that the mode needs.
     """
     mode = request.kept.mode
-    if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; use one of {', '.join(MODES)}")
-    request.choice.check(ExtractsFeatures, task="features")
+    _check_mode(mode, request.choice)
     check_output(request.output)
     check_suffix(request.output)
     if request.kept.tokens and mode != "image":
@@ -171,6 +169,15 @@ def _check(request: Request) -> dict[str, Sequence[str]]:
             f"pictures and {len(columns['texts'])} texts"
         )
     return columns
+
+
+def _check_mode(mode: str, choice: Choice) -> None:
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r}; use one of {', '.join(MODES)}")
+    model_class = choice.check(ExtractsFeatures, task="features")
+    known = getattr(model_class, "FEATURE_MODES", MODES)
+    if mode not in known:
+        raise ValueError(f"{choice.name} has no mode {mode!r}; use one of {', '.join(known)}")
 
 
 def _settings(request: Request, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -5,43 +5,57 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import default_collate
 
+from lavis_clone.common import dist
 from lavis_clone.common.config import Config, load_config
+from lavis_clone.common.config_check import find_builder
 from lavis_clone.common.context import RunContext, choose_device
 from lavis_clone.common.files import FileError
-from lavis_clone.common.launch import LaunchError, read_environment
+from lavis_clone.common.launch import Launch, init_distributed
 from lavis_clone.common.log import setup_logging
+from lavis_clone.common.lora import lora_targets
 from lavis_clone.common.optim import build_optimizer, freeze
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.common.registry import registry
 from lavis_clone.common.schema import RunConfig
 from lavis_clone.common.seed import seed_everything
+from lavis_clone.common.shards import is_sharded
 from lavis_clone.datasets.base import ConcatDataset
 from lavis_clone.datasets.builders.base import ANSWER_CLASSES
+from lavis_clone.datasets.builders.own import check_own_media
 from lavis_clone.datasets.loaders import build_loader
+from lavis_clone.datasets.mixture import mix_of
 from lavis_clone.datasets.skip import SampleError, SkipLog, appender
+from lavis_clone.jobs import CONFIG_NAME, job_to_resume, write_facts
 from lavis_clone.processors.base import BaseProcessor
 from lavis_clone.runners.base import RunnerBase, to_device
-from lavis_clone.runners.checkpoints import BEST
+from lavis_clone.runners.checkpoints import BEST, numbered, points
+from lavis_clone.runners.strategy import Strategy
 from lavis_clone.tasks import setup_task
 from lavis_clone.tasks.base import BaseTask
 
 logger = logging.getLogger(__name__)
 
-CONFIG_NAME = "config.yaml"
 PROCESSOR_KEYS = ("vis_processor", "text_processor")
 Datasets = Mapping[str, Mapping[str, Any]]
 """Data sets by the builder's name and split."""
 
 
-def build_runner(config: Config) -> RunnerBase:
+class Parts(NamedTuple):
+    """What a script has made itself; None for what the config says."""
+
+    task: BaseTask | None = None
+    model: Any = None
+    datasets: Datasets | None = None
+
+
+def build_runner(config: Config, parts: Parts = Parts()) -> RunnerBase:  # noqa: B008  # a tuple
     """Make everything that a job needs: its directory, data sets, model, task and runner.
 
     What can be wrong is looked at first: names and data before weights, weights before the job's
@@ -51,34 +65,45 @@ def build_runner(config: Config) -> RunnerBase:
         UnknownName, ConfigError, FileError, WeightError, TypeError, ValueError: before any work.
     """
     run = config.run
-    check_processes()
+    launch = join_processes(run)
     runner_class = registry.get_runner_class(run.runner)
     runner_class.check(run)
     check_output_dir(run.output_dir)
-    task = setup_task(run)
+    old_folder = job_to_resume(config)
+    task = parts.task or setup_task(run)
     model_class = registry.get_model_class(config.model["arch"])
     task.check(model_class, run)
-    device = choose_device(run.device)
+    device = choose_device(run.device, local_rank=launch.local_rank)
     splits = runner_class.splits(run)
-    datasets = build_datasets(config.datasets, splits)
+    datasets = parts.datasets or build_datasets(config.datasets, splits)
     check_splits(splits, config.datasets, datasets)
     check_processors(datasets)
+    check_own_media(config.datasets, datasets)
+    mix = mix_of(run, config.datasets, datasets)
     sources = {split: _joined(datasets, split) for split in splits}
     evaluated = list(dict.fromkeys([*run.valid_splits, *run.test_splits]))
     for split in evaluated:
+        sources[split] = limited(sources[split], run.limit_eval_samples)
         task.check_data(sources[split])
     seed_everything(run.seed)
-    model = model_class.from_config(config.model)
+    model = parts.model or model_class.from_config(config.model)
     check_picture_size(model, datasets)
     if run.train_splits and not run.evaluate:
         freeze(model, run.freeze)
+        if run.lora is not None:
+            lora_targets(model, run.lora)
         build_optimizer(model, run)  # says now what it would say in training
     for split in evaluated[:1]:
         rehearse(task, model.to(device), sources[split], device=device)
-    context = RunContext(new_job_directory(run.output_dir), device, seed=run.seed)
+    if launch.world_size > 1:
+        seed_everything(run.seed, launch.rank)  # all have the same weights; chance is their own
+    folder = one_directory(old_folder, run.output_dir)
+    context = RunContext(folder, device, launch.rank, launch.world_size, seed=run.seed)
     setup_logging(context)
     logger.info("job directory: %s", context.output_dir)
-    config.save(context.output_dir / CONFIG_NAME)
+    if context.is_main:
+        config.save(context.output_dir / CONFIG_NAME)
+        write_facts(context.output_dir)
     skips = SkipLog(on_skip=appender(context.output_dir / "skipped.jsonl"))
     loaders = {
         split: build_loader(
@@ -89,6 +114,7 @@ def build_runner(config: Config) -> RunnerBase:
             seed=run.seed,
             context=context,
             skips=skips,
+            mix=mix,
         )
         for split, source in sources.items()
     }
@@ -108,7 +134,7 @@ def build_datasets(
     """
     built: dict[str, dict[str, Any]] = {}
     for name, block in blocks.items():
-        builder_class = registry.get_builder_class(name)
+        builder_class = find_builder(name, block)
         listed = _annotations(block)
         wanted = {s: a for s, a in listed.items() if splits is None or s in splits}
         if listed and not wanted:
@@ -117,7 +143,7 @@ def build_datasets(
             wanted[ANSWER_CLASSES] = listed[ANSWER_CLASSES]
         info = {"build_info": {**block["build_info"], "annotations": wanted}} if listed else {}
         builder = builder_class({**block, **info})
-        builder.name = builder.name or name
+        builder.name, builder.only_splits = builder.name or name, splits
         built[name] = builder.build_datasets()
     return built
 
@@ -142,6 +168,16 @@ def new_job_directory(output_dir: Path) -> Path:
             raise FileError(f"run.output_dir: cannot make {path}: {error.strerror}") from error
         return path
     raise FileError(f"{output_dir} holds ten thousand jobs of this second")
+
+
+def one_directory(old: Path | None, output_dir: Path) -> Path:
+    """The job's directory, the same in all processes: ``old``, or a new one.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    found = (old or new_job_directory(output_dir)) if dist.rank() == 0 else output_dir
+    return dist.broadcast(found)
 
 
 def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = False) -> Path:
@@ -180,18 +216,19 @@ def export_checkpoint(source: str | Path, folder: str | Path, *, half: bool = Fa
     return exported
 
 
-def check_processes() -> None:
-    """Refuse to be one of several processes, each of which would do the whole job.
+def join_processes(run: RunConfig) -> Launch:
+    """Join the processes that torchrun or srun started, unless ``run`` wants none but this one.
 
     Raises:
-        LaunchError: torchrun or srun started more than one.
+        LaunchError: the environment is incomplete, or there are more processes than GPUs.
+        ConfigError: several processes cannot do what ``run`` says.
     """
-    launch, _ = read_environment(os.environ)
-    if launch.world_size > 1:
-        raise LaunchError(
-            f"this is process {launch.rank} of {launch.world_size}, but a job runs in one so far; "
-            "start it without torchrun or srun"
-        )
+    if not run.distributed:
+        return Launch(0, 1, 0)
+    launch = init_distributed(device=run.device, backend=run.dist_backend, url=run.dist_url)
+    if problems := Strategy.problems(run, launch.world_size):
+        raise ConfigError.of([f"run.{problem}" for problem in problems])
+    return launch
 
 
 def check_output_dir(output_dir: Path) -> None:
@@ -284,18 +321,13 @@ def rehearse(task: BaseTask, model: Any, dataset: Any, *, device: torch.device) 
 def _find_checkpoint(source: Path) -> Path:
     if not source.exists():
         raise FileError(f"no such job or checkpoint: {source}")
-    if not source.is_dir():
+    if not source.is_dir() or is_sharded(source):
         return source
-    numbered = {
-        int(match[1]): path
-        for path in source.iterdir()
-        if (match := re.fullmatch(r"checkpoint_(\d+)\.pth", path.name))
-    }
     if (source / BEST).exists():
         return source / BEST
-    if not numbered:
-        raise FileError(f"{source} holds no checkpoint")
-    return numbered[max(numbered)]
+    for path in [*numbered(source), *points(source)]:
+        return path
+    raise FileError(f"{source} holds no checkpoint")
 
 
 def _annotations(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,6 +340,21 @@ def _joined(datasets: Datasets, split: str) -> Any:
     """One data set of all that have ``split``."""
     parts = [found[split] for found in datasets.values() if split in found]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def limited(dataset: Any, count: int | None) -> Any:
+    """A data set of the first ``count`` records of each of its parts; None for all.
+
+    Raises:
+        ConfigError: it is of a kind that cannot be cut short.
+    """
+    if count is None:
+        return dataset
+    if isinstance(dataset, ConcatDataset):
+        return ConcatDataset([limited(part, count) for part in dataset.datasets])
+    if not hasattr(dataset, "limited"):
+        raise ConfigError(f"run.limit_eval_samples: {type(dataset).__name__} cannot be cut short")
+    return dataset.limited(count)
 
 
 def _is_trained(run: RunConfig, split: str) -> bool:

@@ -7,6 +7,7 @@ Merged in this order, the later one wins: ``configs/default.yaml``, the default 
 from __future__ import annotations
 
 import importlib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,35 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lavis_clone.common.config_check import check, find_builder, find_model
+from lavis_clone.common.blocks import DatasetBlock
+from lavis_clone.common.config_check import (
+    PROCESSOR_KEYS,
+    check,
+    check_datasets,
+    find_builder,
+    find_model,
+    is_own,
+    own_config,
+)
 from lavis_clone.common.files import FileError, cache_root, config_file, write_atomic
 from lavis_clone.common.names import suggest
+from lavis_clone.common.own_data import expand
 from lavis_clone.common.reading import ConfigError, Problems, first_line, plain, read
+from lavis_clone.common.registry import registry
 from lavis_clone.common.schema import RunConfig
 
-__all__ = ["Config", "ConfigError", "load_config", "load_yaml", "model_defaults", "read"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "load_config",
+    "load_data_blocks",
+    "load_yaml",
+    "model_defaults",
+    "read",
+]
 
+CAPTION_PROCESSOR = "blip_caption"
+"""Puts the prompt of a model in front of the captions that it learns from."""
 BLOCKS = ("env", "imports", "model", "datasets", "run")
 
 
@@ -61,24 +83,51 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     """
     problems = Problems()
     told = _merge(load_yaml(_find(path)), parse_options(options))
-    _tidy(told, problems)
-    _import_modules(told, problems)
-    model, preprocess = DictConfig({}), DictConfig({})
-    with problems.collect("model"):
-        model, preprocess = _model_files(told.model)
-    datasets: dict[str, DictConfig] = {}
-    for name, block in told.datasets.items():
-        with problems.collect(f"datasets.{name}"):
-            datasets[str(name)] = _dataset_file(str(name), block)
-    base = load_yaml(config_file("configs/default.yaml"))
-    base.env.cache_root = str(cache_root())
-    merged = plain(_merge(base, DictConfig({"model": model, "datasets": datasets}), told))
+    merged, preprocess = _with_defaults(told, problems)
     run = check(merged, problems)
     if problems or run is None:
         raise ConfigError.of(problems)
     if "env" not in told:
         merged.pop("env", None)  # what a saved file says must hold on other machines, too
     return Config(merged["model"], merged["datasets"], run, plain(preprocess), merged)
+
+
+def load_data_blocks(path: str | Path, options: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``Config.merged`` holds, of a file that need not have a model or a run.
+
+    Raises:
+        ConfigError: with a line for each problem of the data sets.
+    """
+    problems = Problems()
+    given = _merge(load_yaml(_find(path)), parse_options(options))
+    merged, _ = _with_defaults(_merge(DictConfig({"model": {}, "run": {}}), given), problems)
+    check_datasets(merged["datasets"], problems)
+    if problems:
+        raise ConfigError.of(problems)
+    return merged
+
+
+def _with_defaults(told: DictConfig, problems: Problems) -> tuple[dict[str, Any], DictConfig]:
+    """What a file tells over all that it leaves to defaults, and the model's processors."""
+    _tidy(told, problems)
+    _import_modules(told, problems)
+    model, preprocess = DictConfig({}), DictConfig({})
+    with problems.collect("model"):
+        model, preprocess = _model_files(told.model)
+    datasets: dict[str, DictConfig] = {}
+    for name in list(told.datasets):
+        with problems.collect(f"datasets.{name}"):
+            told.datasets[name] = _expanded(str(name), told.datasets[name])
+            datasets[str(name)] = _dataset_file(str(name), told.datasets[name])
+    base = load_yaml(config_file("configs/default.yaml"))
+    base.env.cache_root = str(cache_root())
+    merged: dict[str, Any] = plain(
+        _merge(base, DictConfig({"model": model, "datasets": datasets}), told)
+    )
+    for name, block in merged["datasets"].items():
+        with problems.collect(f"datasets.{name}"):
+            merged["datasets"][name] = _completed(name, block, merged["model"], preprocess)
+    return merged, preprocess
 
 
 def model_defaults(arch: str, model_type: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -204,9 +253,51 @@ def _model_files(block: Mapping[str, Any]) -> tuple[DictConfig, DictConfig]:
     return loaded.get("model") or DictConfig({}), loaded.get("preprocess") or DictConfig({})
 
 
+def _expanded(name: str, block: DictConfig) -> DictConfig:
+    """The long form of a data set's block, if its builder knows a short one."""
+    if own_config(find_builder(name, block)) is not DatasetBlock:
+        return block
+    written = OmegaConf.to_container(block, resolve=False)  # what is in ${} is not known yet
+    return DictConfig(expand(typing.cast(dict[str, Any], written), where=f"datasets.{name}"))
+
+
+def _completed(
+    name: str, block: dict[str, Any], model: Mapping[str, Any], preprocess: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The block with what its builder finds out; of one's own data, with the model's processors."""
+    complete = getattr(find_builder(name, block), "complete_block", None)
+    completed = block if complete is None else complete(block, where=f"datasets.{name}")
+    if not is_own(name):
+        return completed
+    given = plain(preprocess or _family_preprocess(model.get("arch")))
+    missing = [key for key in PROCESSOR_KEYS if completed.get(key) is None and given.get(key)]
+    return {**completed, **{key: _processors(given[key], model) for key in missing}}
+
+
+def _family_preprocess(arch: Any) -> Mapping[str, Any]:
+    """The processors of a model's first type, for a run that names none and gives the sizes."""
+    if not isinstance(arch, str) or arch not in registry.models:
+        return {}
+    files: Mapping[str, str] = getattr(find_model(arch), "PRETRAINED_MODEL_CONFIG_DICT", {})
+    return _model_files({"arch": arch, "model_type": next(iter(files))})[1] if files else {}
+
+
+def _processors(blocks: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model type's processors, with the picture size and the prompt that the run's model has."""
+    phases = {"train": blocks.get("train") or blocks.get("eval"), "eval": blocks.get("eval")}
+    size, prompt = model.get("image_size"), model.get("prompt")
+    fitted = {phase: dict(block) for phase, block in phases.items() if block}
+    for phase, block in fitted.items():
+        if size and "image_size" in block:
+            block["image_size"] = size
+        if prompt is not None and phase == "train" and block.get("name") == CAPTION_PROCESSOR:
+            block["prompt"] = prompt
+    return fitted
+
+
 def _dataset_file(name: str, block: Mapping[str, Any]) -> DictConfig:
     """The default YAML of a data set, whatever name it has in that file."""
-    files: Mapping[str, str] = getattr(find_builder(name), "DATASET_CONFIG_DICT", {})
+    files: Mapping[str, str] = getattr(find_builder(name, block), "DATASET_CONFIG_DICT", {})
     kind = block.get("type") or "default"
     if kind not in files:
         if kind == "default":

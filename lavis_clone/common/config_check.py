@@ -6,17 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from lavis_clone.common.blocks import AnnotationBlock, DatasetBlock, EnvBlock, WeightsBlock
 from lavis_clone.common.files import CACHE_VARIABLE, cache_root
+from lavis_clone.common.names import suggest
+from lavis_clone.common.own_data import OWN, SHORT_KEYS
 from lavis_clone.common.reading import ConfigError, Problems, read
 from lavis_clone.common.registry import registry
-from lavis_clone.common.schema import (
-    AnnotationBlock,
-    DatasetBlock,
-    EnvBlock,
-    RunConfig,
-    WeightsBlock,
-    read_run,
-)
+from lavis_clone.common.schema import RunConfig, read_run
 
 PROCESSOR_KEYS = ("vis_processor", "text_processor")
 
@@ -26,9 +22,32 @@ def find_model(arch: str) -> Any:
     return registry.get_model_class(arch)
 
 
-def find_builder(name: str) -> Any:
-    """The data set builder ``name``; UnknownName or ImportError otherwise."""
+def find_builder(name: str, block: Mapping[str, Any] | None = None) -> Any:
+    """The data set builder ``name``, or that of one's own data if the name is only in the YAML.
+
+    Args:
+        block: What the YAML says of it; with a ``kind`` it may have any name.
+
+    Raises:
+        ConfigError: it looks like data of one's own, but has no ``kind``.
+        UnknownName, ImportError: there is no such builder, or it cannot be had.
+    """
+    given = block or {}
+    if name in registry.builders:
+        return registry.get_builder_class(name)
+    if given.get("kind"):
+        return registry.get_builder_class(OWN)
+    if any(given.get(key) for key in SHORT_KEYS):
+        raise ConfigError(
+            f"datasets.{name}.kind: required, since no data set is registered as {name!r}"
+            f"{suggest(name, registry.list_datasets())} (e.g. kind: caption)"
+        )
     return registry.get_builder_class(name)
+
+
+def is_own(name: str) -> bool:
+    """Whether a data set is the user's own, and not one that the library or a plugin knows."""
+    return name == OWN or name not in registry.builders
 
 
 def check(merged: Mapping[str, Any], problems: Problems) -> RunConfig | None:
@@ -36,15 +55,20 @@ def check(merged: Mapping[str, Any], problems: Problems) -> RunConfig | None:
     with problems.collect("env"):
         _check_env(read(EnvBlock, merged.get("env"), where="env"))
     _check_model(merged["model"], problems)
-    if not merged["datasets"]:
-        problems.append("datasets: names no data set")
-    for name, block in merged["datasets"].items():
-        _check_dataset(name, block, problems)
+    check_datasets(merged["datasets"], problems)
     run: RunConfig | None = None
     with problems.collect("run"):
         run = read_run(merged["run"])
         _check_names(run, problems)
     return run
+
+
+def check_datasets(blocks: Mapping[str, Any], problems: Problems) -> None:
+    """Put a line for everything that is wrong with a ``datasets:`` block into ``problems``."""
+    if not blocks:
+        problems.append("datasets: names no data set")
+    for name, block in blocks.items():
+        _check_dataset(name, block, problems)
 
 
 def _check_env(env: EnvBlock) -> None:
@@ -81,7 +105,7 @@ def _check_dataset(name: str, block: dict[str, Any], problems: Problems) -> None
     """A builder without a ``Config`` may have keys of its own beside the common ones."""
     where = f"datasets.{name}"
     with problems.collect(where):
-        config = own_config(find_builder(name))
+        config = own_config(find_builder(name, block))
         known = _field_names(DatasetBlock)
         part = block if config else {k: v for k, v in block.items() if k in known}
         read(config or DatasetBlock, part, where=where)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Iterator
+import inspect
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -52,9 +54,26 @@ def rank() -> int:
 
 def barrier() -> None:
     """Wait for every process to come here."""
-    if world_size() > 1:
-        on_gpu = dist.get_backend() == "nccl"
-        dist.barrier(device_ids=[torch.cuda.current_device()] if on_gpu else None)
+    agree([])
+
+
+def agree(flags: Iterable[bool]) -> list[bool]:
+    """For each flag whether it is up in any process, in every process.
+
+    Where the CPU has a backend of its own, no GPU is waited for.
+    """
+    own = [bool(flag) for flag in flags]
+    if world_size() == 1:
+        return own
+    raised = torch.tensor([False, *own], device=_meeting_device(), dtype=torch.int32)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()[1:]]
+
+
+def _meeting_device() -> torch.device:
+    """Where small things are exchanged."""
+    has_cpu = "cpu" in dist.get_backend_config()
+    return torch.device("cpu") if has_cpu else torch.device("cuda", torch.cuda.current_device())
 
 
 @contextmanager
@@ -87,12 +106,66 @@ def all_gather_objects(value: T) -> list[T]:
     return values
 
 
+def gather_objects(value: T) -> list[T]:
+    """Every rank's ``value``, in rank order, on rank 0; nothing elsewhere. It must pickle."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values or []
+
+
 def all_reduce_sum(x: Tensor) -> Tensor:
     """The sum of every rank's ``x``, a new tensor without gradient."""
     total = x.detach().clone()
     if world_size() > 1:
         dist.all_reduce(total)
     return total
+
+
+def side_group() -> Any:
+    """A group of all processes for exchanges on the CPU beside the others; None for a single one.
+
+    Every process must call it.
+    """
+    return dist.new_group(backend="gloo") if world_size() > 1 else None
+
+
+def local(x: Tensor) -> Tensor:
+    """This process's part of a tensor that is spread over all; another tensor itself."""
+    return x.to_local() if hasattr(x, "to_local") else x
+
+
+def whole(x: Tensor) -> Tensor:
+    """A tensor that is spread over all processes, put together in each; another tensor itself."""
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
+
+
+@torch.no_grad()
+def align(model: nn.Module) -> None:
+    """Give every process rank 0's weights and buffers."""
+    if world_size() > 1:
+        for value in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(value.detach(), src=0)
+
+
+@torch.no_grad()
+def average_statistics(model: nn.Module) -> None:
+    """Take the mean over the processes of what batch norms have collected."""
+    if world_size() == 1:
+        return
+    for module in model.modules():
+        if hasattr(module, "running_mean"):
+            for name in ("running_mean", "running_var"):
+                value = getattr(module, name)
+                if isinstance(value, Tensor):
+                    value.copy_(all_reduce_sum(value) / world_size())
+
+
+def means(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean over the processes of each number; all must have the same ones."""
+    parts = all_gather_objects(dict(values))
+    return {name: math.fsum(part[name] for part in parts) / len(parts) for name in values}
 
 
 class _Gather(torch.autograd.Function):
@@ -129,10 +202,14 @@ def replicate(model: nn.Module, *, find_unused_parameters: bool = False) -> nn.M
     if world_size() == 1:
         return model
     device = next(model.parameters()).device
+    known = inspect.signature(DistributedDataParallel).parameters
+    exchange = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {exchange: False}  # queues are equal; see average_statistics
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
         find_unused_parameters=find_unused_parameters,
+        **options,
     )
 
 

@@ -6,21 +6,15 @@ import contextlib
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from lavis_clone.common.atomic import atomic_path, write_atomic
+from lavis_clone.common.checksums import FirstUse, transfer_checked, verify
 from lavis_clone.common.names import suggest
-from lavis_clone.common.transfer import (
-    FileError,
-    TransferOptions,
-    Unreachable,
-    digest,
-    fetch_bytes,
-    transfer,
-)
+from lavis_clone.common.transfer import FileError, TransferOptions, Unreachable, fetch_bytes
 
 __all__ = [
     "FileError",
@@ -30,8 +24,11 @@ __all__ = [
     "config_file",
     "download",
     "fetch",
+    "first_uses",
     "is_offline",
     "is_url",
+    "keyed_path",
+    "locked",
     "package_root",
     "resolve",
     "write_atomic",
@@ -98,6 +95,7 @@ def download(
     target: Path | None = None,
     timeout: float = 30.0,
     retries: int = 3,
+    remember: bool = False,
 ) -> Path:
     """The local copy of ``url``, downloaded at first use.
 
@@ -108,6 +106,7 @@ def download(
         target: Where to put it; by default ``cached_path(url)``.
         timeout: Seconds without a byte after which an attempt counts as failed.
         retries: Attempts in a row, after the first one, that may bring nothing new.
+        remember: Without a checksum, note the first download's, and expect it of later ones.
 
     Raises:
         FileError: with the URL, the target and the reason.
@@ -121,9 +120,9 @@ def download(
                 f"place the file at {path}"
             )
         options = TransferOptions(checksums=checksums, timeout=timeout, retries=retries)
-        _download_once(url, path, options)
+        _download_once(url, path, options, first_uses() if remember else None)
     for algorithm, expected in checksums.items():
-        _check(path, algorithm, expected)
+        verify(path, algorithm, expected)
     return path
 
 
@@ -133,9 +132,14 @@ def cached_path(url: str) -> Path:
     >>> cached_path("https://example.org/a/model.pth").parts[-3::2]
     ('downloads', 'model.pth')
     """
+    return keyed_path(cache_root() / "downloads", url)
+
+
+def keyed_path(folder: Path, url: str) -> Path:
+    """Where ``folder`` has room for ``url`` and for what belongs to it."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name.replace("\\", "_").replace("\0", "")
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return cache_root() / "downloads" / key / (name if name.strip(".") else "file")
+    return folder / key / (name if name.strip(".") else "file")
 
 
 def fetch(url: str, *, max_bytes: int, timeout: float = 30.0) -> bytes:
@@ -152,30 +156,36 @@ def fetch(url: str, *, max_bytes: int, timeout: float = 30.0) -> bytes:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A name to write to; the file becomes ``path`` at the end of the block, whole or not at all.
+def locked(path: Path, *, for_ever: bool = False) -> Iterator[None]:
+    """Let one process at a time make ``path``; the others wait. A process that dies lets go.
 
-    An exception in the block leaves ``path`` as it was.
+    Args:
+        for_ever: Wait for more than an hour.
+
+    Raises:
+        FileError: another process has held on to ``path`` for an hour.
     """
-    path = Path(path)
+    from iopath.common.file_io import file_lock  # slow to import; most runs find all files there
+    from portalocker import LockException
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask has it, whatever the writer makes of it
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(file_lock(str(path)))
+                break
+            except LockException as error:
+                if not for_ever:
+                    raise FileError(
+                        f"another process has been busy with {path} for an hour"
+                    ) from error
+                logger.warning("still waiting for another process that is busy with %s", path)
+        yield
 
 
-def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8), so that nobody ever sees half of it."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+def first_uses() -> FirstUse:
+    """The checksums that were noted at first use, in the cache."""
+    return FirstUse(cache_root() / "checksums")
 
 
 def config_file(relative: str | Path) -> Path:
@@ -254,38 +264,18 @@ def _from_hub(text: str, rest: str) -> Path:
     return Path(str(path))
 
 
-def _download_once(url: str, path: Path, options: TransferOptions) -> None:
+def _download_once(
+    url: str, path: Path, options: TransferOptions, first_use: FirstUse | None
+) -> None:
     """Download ``url`` unless another process does so first."""
-    from iopath.common.file_io import file_lock  # slow to import; most runs find all files there
-    from portalocker import LockException
-
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(str(path)):
+        with locked(path):
             if not path.exists():
                 logger.info("downloading %s to %s", url, path)
-                transfer(url, path, options)
+                transfer_checked(url, path, options, first_use)
     except Unreachable as error:
         raise FileError(f"{error}; without a network, place the file at {path}") from error
     except FileError:
         raise
-    except LockException as error:
-        raise FileError(
-            f"{url}: another process has been downloading {path} for an hour"
-        ) from error
     except OSError as error:
         raise FileError(f"cannot download {url} to {path}: {error}") from error
-
-
-def _check(path: Path, algorithm: str, expected: str) -> None:
-    """Compare a file with its checksum, unless that was done since its last change."""
-    stat = path.stat()
-    note = path.with_name(f".{path.name}.{algorithm}")
-    verdict = f"{expected.lower()} {stat.st_size} {stat.st_mtime_ns}"
-    if note.exists() and note.read_text() == verdict:
-        return
-    found = digest(path, algorithm)
-    if found != expected.lower():
-        raise FileError(f"{path} has the {algorithm} {found}, not {expected}; remove it")
-    with contextlib.suppress(OSError):  # a cache that one may only read
-        write_atomic(note, verdict)

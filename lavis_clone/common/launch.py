@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import torch
 
-from lavis_clone.common import dist
+from lavis_clone.common import dist, watch
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(hours=2)
 """For one collective: rank 0 may be busy with scores while the others wait for it."""
+ON_GPU = "cpu:gloo,cuda:nccl"
+"""The CPU has a backend of its own for what no GPU should wait for, such as checkpoints."""
 FIRST_PORT, NUM_PORTS = 20000, 20000
 """From which jobs of SLURM take theirs, by their id."""
 
@@ -56,7 +58,7 @@ def init_distributed(
         LaunchError: the environment is incomplete, or there are more processes than GPUs.
     """
     launch, meeting = read_environment(os.environ)
-    if launch.world_size == 1:
+    if launch.world_size == 1 or dist.world_size() > 1:  # alone, or joined already
         return launch
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
@@ -74,9 +76,10 @@ def init_distributed(
         rank=launch.rank,
         world_size=launch.world_size,
         url=url,
-        backend=backend or ("nccl" if on_gpu else "gloo"),
+        backend=backend or (ON_GPU if on_gpu else "gloo"),
         timeout=timeout,
     )
+    watch.start()
     logger.info("joined as rank %d of %d", launch.rank, launch.world_size)
     return launch
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lavis_clone.common import dist
+from lavis_clone.common.muon import MuonWithAdamW
 from lavis_clone.common.names import suggest
 from lavis_clone.common.schema import RunConfig
 
 BETA1 = 0.9
+SGD_MOMENTUM, MUON_MOMENTUM = 0.9, 0.95
 FUSED_DEVICES = {"cuda", "cpu", "mps", "xpu"}
 LAYER = re.compile(r"^(?P<stack>(?:.+\.)?(?:resblocks|blocks|layers|layer))\.(?P<index>\d+)\.")
 BELOW_LAYERS = re.compile(
@@ -52,12 +55,13 @@ def parameter_groups(
     factors = _prefix_factors(list(named), lr_scale or {})
     depths = _depths(list(named), lr_layer_decay)
     of_norms = _ids_in_norms(model)
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in named.items():
         is_free = parameter.ndim < 2 or name.endswith("bias") or id(parameter) in of_norms
         decay, scale = 0.0 if is_free else weight_decay, factors[name] * depths[name]
         empty = {"params": [], "weight_decay": decay, "lr_scale": scale}
-        groups.setdefault((decay, scale), empty)["params"].append(parameter)
+        is_scalar = not parameter.ndim  # FSDP leaves these whole, and no kernel takes both kinds
+        groups.setdefault((decay, scale, is_scalar), empty)["params"].append(parameter)
     return list(groups.values())
 
 
@@ -83,8 +87,8 @@ def freeze(model: nn.Module, prefixes: Sequence[str]) -> list[nn.Module]:
     return [m for name, m in model.named_modules() if name.startswith(tuple(prefixes))]
 
 
-def build_optimizer(model: nn.Module, run: RunConfig) -> torch.optim.AdamW:
-    """AdamW as ``run`` asks for it, fused where torch can.
+def build_optimizer(model: nn.Module, run: RunConfig) -> torch.optim.Optimizer:
+    """The optimizer that ``run`` asks for, fused where torch can.
 
     Raises:
         ValueError: ``run.init_lr`` is not given, or see ``parameter_groups``.
@@ -97,19 +101,74 @@ def build_optimizer(model: nn.Module, run: RunConfig) -> torch.optim.AdamW:
         lr_layer_decay=run.lr_layer_decay,
         lr_scale=run.lr_scale,
     )
-    weights = [p for group in groups for p in group["params"]]
-    can_fuse = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in weights)
-    optimizer = torch.optim.AdamW(
-        groups, lr=run.init_lr, betas=(BETA1, run.beta2), fused=True if can_fuse else None
-    )
+    optimizer = _OPTIMIZERS[run.optimizer](model, groups, run)
     set_lr(optimizer, run.init_lr)
     return optimizer
 
 
+def _adamw(_model: nn.Module, groups: list[dict[str, Any]], run: RunConfig) -> torch.optim.AdamW:
+    betas, lr = (BETA1, run.beta2), run.init_lr or 0.0
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=_can_fuse(groups))
+
+
+def _sgd(_model: nn.Module, groups: list[dict[str, Any]], run: RunConfig) -> torch.optim.SGD:
+    momentum = SGD_MOMENTUM if run.momentum is None else run.momentum
+    lr = run.init_lr or 0.0
+    is_spread = any(dist.local(p) is not p for group in groups for p in group["params"])
+    fused = None if is_spread else _can_fuse(groups)  # torch has no fused SGD for FSDP
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
+
+
+def _adafactor(
+    _model: nn.Module, groups: list[dict[str, Any]], run: RunConfig
+) -> torch.optim.Adafactor:
+    return torch.optim.Adafactor(groups, lr=run.init_lr or 0.0)
+
+
+def _muon(model: nn.Module, groups: list[dict[str, Any]], run: RunConfig) -> MuonWithAdamW:
+    momentum = MUON_MOMENTUM if run.momentum is None else run.momentum
+    looked_up = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for p in module.parameters(recurse=False)
+    }
+    parted = []
+    for group in groups:
+        for is_matrix in (True, False):
+            params = [
+                p
+                for p in group["params"]
+                if (p.ndim == 2 and min(p.shape) > 1 and id(p) not in looked_up) == is_matrix
+            ]
+            if params:
+                parted.append({**group, "params": params, "is_matrix": is_matrix})
+    return MuonWithAdamW(parted, lr=run.init_lr or 0.0, momentum=momentum, betas=(BETA1, run.beta2))
+
+
+_OPTIMIZERS: dict[str, Callable[[nn.Module, list[dict[str, Any]], RunConfig], Any]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "adafactor": _adafactor,
+    "muon": _muon,
+}
+
+
+def _can_fuse(groups: list[dict[str, Any]]) -> bool | None:
+    """True when all weights lie where torch has a fused kernel; None leaves it to torch."""
+    weights = [p for group in groups for p in group["params"]]
+    can = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in weights)
+    return True if can else None
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group ``lr`` times its own ``lr_scale``."""
+    """Give every group ``lr`` times its own ``lr_scale``; a rate that is a tensor stays one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+        own = lr * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def _ids_in_norms(model: nn.Module) -> set[int]:

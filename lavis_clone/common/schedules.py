@@ -1,14 +1,16 @@
 """Learning rates as functions of how far training has come.
 
 The formulas are v1.0.2's. They count in whole epochs: the rate rises during the first epoch, step
-by step, and is constant within each later one. ``runner_iter`` counts its inner epochs.
+by step, and is constant within each later one. ``runner_iter`` counts its inner epochs. With
+``run.lr_per: step`` the rate changes with each step after warm-up, which may then take more than an
+epoch: the cosine goes from the end of warm-up to the last step, and decay counts parts of epochs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.registry import registry
@@ -29,6 +31,8 @@ class ScheduleConfig(Protocol):
     def lr_decay_rate(self) -> float | None: ...
     @property
     def num_epochs(self) -> int: ...
+    @property
+    def lr_per(self) -> Literal["epoch", "step"]: ...
 
 
 Schedule = Callable[[Progress, ScheduleConfig], float]
@@ -44,10 +48,14 @@ def constant_lr(_progress: Progress, config: ScheduleConfig) -> float:
 @registry.register_lr_scheduler("linear_warmup_cosine_lr")
 def linear_warmup_cosine_lr(progress: Progress, config: ScheduleConfig) -> float:
     """From ``init_lr`` to ``min_lr`` along half a cosine, after warm-up."""
-    epoch, peak = progress.whole_epochs, _peak(config)
-    if epoch == 0:
+    peak = _peak(config)
+    if is_warming_up(progress, config):
         return warmup(progress, config)
-    falling = 0.5 * (1.0 + math.cos(math.pi * epoch / config.num_epochs))
+    share = progress.whole_epochs / config.num_epochs
+    if config.lr_per == "step":
+        left = max(1, progress.total_steps - config.warmup_steps)
+        share = (progress.step - config.warmup_steps) / left
+    falling = 0.5 * (1.0 + math.cos(math.pi * share))
     return (peak - config.min_lr) * falling + config.min_lr
 
 
@@ -58,19 +66,27 @@ def linear_warmup_step_lr(progress: Progress, config: ScheduleConfig) -> float:
     Raises:
         ValueError: ``lr_decay_rate`` is not given.
     """
-    epoch = progress.whole_epochs
-    if epoch == 0:
+    if is_warming_up(progress, config):
         return warmup(progress, config)
+    epoch = progress.epoch if config.lr_per == "step" else progress.whole_epochs
     if config.lr_decay_rate is None:
         raise ValueError("run.lr_decay_rate is required by linear_warmup_step_lr")
     return max(config.min_lr, _peak(config) * config.lr_decay_rate**epoch)
+
+
+def is_warming_up(progress: Progress, config: ScheduleConfig) -> bool:
+    """Whether warm-up decides: during the first epoch, or with ``lr_per: step`` while it lasts."""
+    if config.lr_per == "step":
+        return progress.step < config.warmup_steps
+    return progress.whole_epochs == 0
 
 
 def warmup(progress: Progress, config: ScheduleConfig) -> float:
     """From ``warmup_lr`` to ``init_lr`` in ``warmup_steps``, and no further."""
     peak = _peak(config)
     start = peak if config.warmup_lr < 0 else config.warmup_lr
-    share = progress.step_in_epoch / max(config.warmup_steps, 1)
+    step = progress.step if config.lr_per == "step" else progress.step_in_epoch
+    share = step / max(config.warmup_steps, 1)
     return min(peak, start + (peak - start) * share)
 
 

@@ -1,4 +1,4 @@
-"""What a run's YAML file may say. The defaults live here and nowhere else.
+"""What the ``run:`` block of a YAML file may say. The defaults live here and nowhere else.
 
 The keys are those of LAVIS v1.0.2's ``run:`` block. It mixes the runner's keys with the task's;
 ``read_run`` parts them: the task's own (task_options.py) end up in ``RunConfig.task_options``.
@@ -17,6 +17,15 @@ from lavis_clone.common.names import suggest
 from lavis_clone.common.reading import ConfigError, plain, read
 from lavis_clone.common.registry import registry
 from lavis_clone.common.task_options import TASK_OPTIONS, NoOptions, below
+from lavis_clone.common.training_options import (
+    Compile,
+    EarlyStop,
+    LoggerName,
+    Lora,
+    OptimizerName,
+    broken_training,
+    interval,
+)
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -44,9 +53,21 @@ class RunConfig:
     """Steps until ``init_lr``, all within the first epoch."""
     lr_decay_rate: float | None = None
     """Factor per epoch; required by ``linear_warmup_step_lr``."""
+    lr_per: Literal["epoch", "step"] = "epoch"
+    """Whether the rate changes with each epoch, as in LAVIS, or with each step. Not in LAVIS."""
+    optimizer: OptimizerName = "adamw"
+    """``adamw``, ``sgd``, ``adafactor`` or ``muon`` (for matrices between layers, AdamW for the
+    rest), torch's own. Not in LAVIS."""
+    momentum: float | None = None
+    """Of ``sgd`` (None for 0.9) and ``muon`` (None for 0.95)."""
     weight_decay: float = 0.05
     beta2: float = 0.999
     """AdamW's second beta; the first is 0.9."""
+    grad_clip: float | None = None
+    """The largest norm of all gradients together; None for no limit. Not in LAVIS."""
+    ema: float | None = None
+    """Share of itself that an average of the weights keeps at each step, e.g. 0.9999. It is what is
+    evaluated and kept as a checkpoint's ``model``; None for no average. Not in LAVIS."""
     lr_layer_decay: float = 1.0
     """Factor on the learning rate for each layer below the top of an encoder; 1 for none."""
     lr_scale: dict[str, float] = field(default_factory=dict)
@@ -54,6 +75,8 @@ class RunConfig:
     e.g. ``{visual_encoder: 0.1}``. Not in LAVIS."""
     freeze: list[str] = field(default_factory=list)
     """The weights whose names start so do not learn, e.g. ``[visual_encoder]``. Not in LAVIS."""
+    lora: Lora | None = None
+    """Train small matrices beside the weights in place of the weights. Not in LAVIS."""
 
     max_epoch: int | None = None
     """Required for training with ``runner_base``."""
@@ -73,6 +96,13 @@ class RunConfig:
     """LAVIS's word for ``precision: fp16``."""
     precision: Precision = "fp32"
     """``bf16`` and ``fp16`` compute in that type where it is safe, ``tf32`` multiplies faster."""
+    compile: bool | Compile = "off"
+    """``model`` compiles the model's forward pass, ``step`` the task's whole step up to the
+    loss; true is ``model``. Not in LAVIS."""
+    limit_train_batches: int | None = None
+    """Batches of one pass over the training data; None for all. Not in LAVIS."""
+    limit_eval_samples: int | None = None
+    """Records of each evaluation split of each data set; None for all. Not in LAVIS."""
 
     log_freq: int = 50
     """Batches between two lines of the log."""
@@ -80,10 +110,30 @@ class RunConfig:
     """Epochs between two checkpoints of a run without validation."""
     val_freq: int = 1
     """Epochs between two validations."""
+    val_every: int | None = None
+    """Optimizer steps between two validations, in place of ``val_freq``. Not in LAVIS."""
     save_last: bool = True
     """Keep a checkpoint of the last epoch."""
+    save_every: int | str | None = None
+    """Optimizer steps (``500``) or minutes (``10m``) between two points to go on from, besides
+    those at the end of each epoch. Not in LAVIS."""
+    keep_last: int | None = None
+    """How many points to go on from stay, and how many numbered checkpoints. None: one point until
+    the run is done, and all numbered checkpoints. Not in LAVIS."""
+    best_metric: str = "agg_metrics"
+    """The score of the deciding split that says which weights are the best. Not in LAVIS."""
+    best_mode: Literal["max", "min"] | None = None
+    """Whether its largest or its smallest value is; None for what the task says of
+    ``agg_metrics``, and ``max`` for other scores. Not in LAVIS."""
+    early_stop: EarlyStop | None = None
+    """Stop when validation brings nothing better. Not in LAVIS."""
+    resume: str | None = None
+    """``auto``: the newest job of this config that is not done goes on, or a new one starts. A
+    job's directory goes on; a checkpoint is where a new job starts from. Not in LAVIS."""
     resume_ckpt_path: str | None = None
-    """A checkpoint of an earlier run to go on from."""
+    """LAVIS's word for a checkpoint as ``resume``."""
+    loggers: list[LoggerName] = field(default_factory=list)
+    """``tensorboard`` and ``wandb``, beside the files that are always written. Not in LAVIS."""
 
     evaluate: bool = False
     """Train nothing: one pass over ``valid_splits``, then ``test_splits``."""
@@ -91,9 +141,13 @@ class RunConfig:
     valid_splits: list[str] = field(default_factory=list)
     test_splits: list[str] = field(default_factory=list)
     use_dist_eval_sampler: bool = True
-    """Share an evaluation split among the processes."""
+    """Accepted because LAVIS's files carry it; all processes share an evaluation split, each sample
+    being evaluated once."""
     train_dataset_ratios: dict[str, float] | None = None
     """How often each data set is drawn from, by name; None for by size. ``runner_iter`` only."""
+    train_dataset_temperature: float | None = None
+    """T: draw from data sets of N samples in proportion to ``N ** (1 / T)``; 1 is by size, more is
+    more alike. Not in LAVIS."""
 
     output_dir: Path = Path("output")
     """Where the job's directory is made, relative to the working directory."""
@@ -101,7 +155,16 @@ class RunConfig:
     device: str = "auto"
     """``auto`` (CUDA when there is a GPU), ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``."""
     distributed: bool = True
-    """Whether to use the processes that torchrun or SLURM started; one alone needs no change."""
+    """Whether to use the processes that torchrun or SLURM started; if not, each works alone."""
+    strategy: Literal["none", "ddp", "fsdp", "fsdp_hybrid"] = "ddp"
+    """How several processes share the work: each with all of the model (``ddp``), with a part of
+    each weight (``fsdp``), or so within each machine alone (``fsdp_hybrid``). Not in LAVIS."""
+    shard_size: int | None = None
+    """Processes that share one copy of the model with ``fsdp_hybrid``; None for those of one
+    machine. Not in LAVIS."""
+    sharded_checkpoints: bool | Literal["async"] = False
+    """Each process writes its part of a checkpoint, which is a folder then; with ``async`` while
+    training goes on. Not in LAVIS."""
     world_size: int = 1
     """Accepted because LAVIS's files carry it; the launcher decides."""
     dist_url: str = "env://"
@@ -121,7 +184,10 @@ class RunConfig:
             object.__setattr__(self, "task_options", TASK_OPTIONS[self.task]())
         if self.amp and self.precision == "fp32":
             object.__setattr__(self, "precision", "fp16")
+        if isinstance(self.compile, bool):  # YAML reads a bare off as false
+            object.__setattr__(self, "compile", "model" if self.compile else "off")
         broken = [*_broken_ranges(self), *_broken_rates(self), *_missing_for_training(self)]
+        broken += broken_training(self)
         if broken:
             raise ValueError("\n".join(broken))
 
@@ -138,61 +204,15 @@ class RunConfig:
             raise ValueError("run.max_epoch: required for training, but not given")
         return self.max_epoch
 
+    @property
+    def resume_from(self) -> str | None:
+        """What to go on from, by whichever word."""
+        return self.resume if self.resume_ckpt_path is None else self.resume_ckpt_path
 
-@dataclass(frozen=True, kw_only=True)
-class WeightsBlock:
-    """The keys of every ``model:`` block: which model, and which weights it starts from."""
-
-    arch: str
-    """A registered model."""
-    model_type: str | None = None
-    """Which of the model's YAML files gives the defaults; None for none."""
-    load_finetuned: bool = True
-    finetuned: str | None = None
-    """Where the weights are (see ``files.resolve``) that ``load_finetuned`` asks for."""
-    load_pretrained: bool = True
-    pretrained: str | None = None
-    """Where the weights are that ``load_pretrained`` asks for, when ``load_finetuned`` does not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetBlock:
-    """The keys of a block under ``datasets:``, whose name is the builder's."""
-
-    kind: str | None = None
-    """What its samples are, e.g. ``caption``."""
-    class_names: list[str] | None = None
-    """Of the kind ``classification``: the classes, in the order of their numbers."""
-    type: str | None = None
-    """Which of the builder's YAML files gives the defaults; None for ``default``."""
-    data_type: str | list[str] | None = None
-    """``images``, ``videos`` or ``features``."""
-    build_info: dict[str, Any] = field(default_factory=dict)
-    """``annotations``, by split, and where the files of each data type lie."""
-    vis_processor: dict[str, dict[str, Any]] | None = None
-    """``train`` and ``eval``, each with the ``name`` of a processor and its fields."""
-    text_processor: dict[str, dict[str, Any]] | None = None
-    dataset_card: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotationBlock:
-    """The annotation files of one split, ``build_info.annotations.<split>``."""
-
-    url: str | list[str] | None = None
-    """Where they can be downloaded, or a local path to copy from."""
-    storage: str | list[str]
-    """Where they lie, relative to the cache; one for each URL."""
-    md5: str | list[str] | None = None
-    sha256: str | list[str] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvBlock:
-    """The ``env:`` block."""
-
-    cache_root: Path | None = None
-    """For ``${env.cache_root}``; set it through the environment variable ``LAVIS_CLONE_CACHE``."""
+    @property
+    def save_interval(self) -> tuple[int | None, float | None]:
+        """Optimizer steps and seconds of ``save_every``, of which one or both are None."""
+        return interval(self.save_every)
 
 
 def read_run(raw: Mapping[str, Any] | None, *, where: str = "run") -> RunConfig:
@@ -256,7 +276,8 @@ def _broken_ranges(run: RunConfig) -> list[str]:
     at_least_one = [
         *("max_epoch", "max_iters", "iters_per_inner_epoch"),
         *("batch_size_train", "batch_size_eval", "accum_grad_iters"),
-        *("log_freq", "save_freq", "val_freq", "world_size"),
+        *("log_freq", "save_freq", "val_freq", "world_size", "shard_size"),
+        *("val_every", "keep_last", "limit_train_batches", "limit_eval_samples"),
     ]
     broken = below([(name, getattr(run, name), 1) for name in at_least_one])
     broken += below([(n, getattr(run, n), 0) for n in ("num_workers", "warmup_steps", "seed")])
@@ -276,6 +297,9 @@ def _broken_rates(run: RunConfig) -> list[str]:
         broken.append(f"warmup_lr ({run.warmup_lr}) must be at least 0, or -1 for init_lr")
     if run.init_lr is not None and run.min_lr > run.init_lr:
         broken.append(f"min_lr ({run.min_lr}) must not be more than init_lr ({run.init_lr})")
+    if run.train_dataset_temperature is not None and run.train_dataset_temperature <= 0:
+        told = f"train_dataset_temperature ({run.train_dataset_temperature})"
+        broken.append(f"{told} must be more than 0")
     if not 0 <= run.beta2 < 1:
         broken.append(f"beta2 ({run.beta2}) must lie in [0, 1)")
     if run.lr_layer_decay <= 0:

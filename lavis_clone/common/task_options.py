@@ -102,9 +102,12 @@ class RetrievalOptions:
     image_tokens: ImageTokens = "auto"
     """Where encoded images wait to be re-ranked: ``ram``, a temporary file on ``disk``, or nowhere:
     ``recompute`` encodes them once more. ``auto`` takes the first that has room. Not in LAVIS."""
+    itc_weight: float = 1.0
+    """Factor on the cosine that is added to the logit of a match. The inverse of the model's
+    temperature adds the logits of both heads. Not in LAVIS, which has 1."""
 
     def __post_init__(self) -> None:
-        _require([("k_test", self.k_test, 1)])
+        _require([("k_test", self.k_test, 1), ("itc_weight", self.itc_weight, 0)])
 
 
 TASK_OPTIONS: dict[str, type] = {

@@ -2,62 +2,55 @@
 
 What has arrived lies in ``<target>.part`` until it is complete and checked; then it is renamed. A
 broken transfer goes on where it stopped, if the server says that the file is still the same one.
+Big files may come over several connections (ranges.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import logging
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from lavis_clone.common.ranges import Changed, RangedFile, fetch_ranges, is_worthwhile
+from lavis_clone.common.web import (
+    CHUNK,
+    Broken,
+    FileError,
+    Remote,
+    TransferOptions,
+    Unreachable,
+    length_of,
+    open_url,
+    patiently,
+    probe,
+    receive,
+    version_of,
+)
+
+__all__ = [
+    "FileError",
+    "Mismatch",
+    "TransferOptions",
+    "Unreachable",
+    "digest",
+    "fetch_bytes",
+    "look_up",
+    "num_there",
+    "transfer",
+]
+
 logger = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
-USER_AGENT = "lavis_clone"
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-LONGEST_PAUSE = 60.0
 
-
-class FileError(OSError):
-    """A file cannot be had. The message is one line and names the file."""
-
-
-class Unreachable(FileError):
-    """The server cannot be reached, or stopped answering."""
-
-
-class _Broken(Exception):
-    """An attempt failed in a way that another one may not."""
-
-    def __init__(self, reason: str, *, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.pause = pause
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferOptions:
-    """How patient a transfer is, and what it checks."""
-
-    checksums: Mapping[str, str] | None = None
-    """``{"sha256": hex digest}``; any algorithm that ``hashlib`` knows."""
-    timeout: float = 30.0
-    """Seconds without a byte after which an attempt counts as failed."""
-    retries: int = 3
-    """Attempts after the first one that may fail in a row; one that brought bytes starts anew."""
-    pause: float = 0.5
-    """Seconds before the first retry, doubled with each one that fails."""
+class Mismatch(FileError):
+    """A file does not have the checksum that was expected."""
 
 
 def transfer(url: str, target: Path, options: TransferOptions | None = None) -> None:
@@ -68,21 +61,43 @@ def transfer(url: str, target: Path, options: TransferOptions | None = None) -> 
         FileError: the server does not have the file, or sends another one than was expected.
     """
     options = options or TransferOptions()
+    ranged = RangedFile(target)
+    if (options.connections > 1 or ranged.exists) and _transfer_ranges(url, ranged, options):
+        return
     part = _Part(target)
-    failures, most = 0, 0
-    while True:
-        try:
+
+    def attempt() -> bool:
+        with options.slot():
             _attempt(url, part, options)
-            if _matches(url, part, options):
-                break
-        except _Broken as error:
-            most, failures = (part.size, 0) if part.size > most else (most, failures + 1)
-            if failures > options.retries:
-                raise Unreachable(f"cannot download {url}: {error}") from error
-            pause = error.pause or options.pause * 2**failures
-            logger.warning("%s: %s; trying again in %.1f s", url, error, pause)
-            time.sleep(min(pause, LONGEST_PAUSE))
+        return _matches(url, part, options)
+
+    patiently(url, options, attempt, lambda: part.size)
     part.finish()
+
+
+def look_up(url: str, options: TransferOptions | None = None) -> Remote:
+    """What the server says about a file.
+
+    Raises:
+        Unreachable: there is no way to the server.
+        FileError: the server does not have the file.
+    """
+    options = options or TransferOptions()
+    found: list[Remote] = []
+
+    def attempt() -> bool:
+        with options.slot():
+            found.append(probe(url, timeout=options.timeout))
+        return True
+
+    patiently(url, options, attempt, lambda: 0)
+    return found[0]
+
+
+def num_there(target: Path) -> int:
+    """How many bytes of an unfinished file an earlier transfer has left."""
+    ranged = RangedFile(target)
+    return ranged.num_done if ranged.load() else _Part(target).size
 
 
 def fetch_bytes(url: str, *, max_bytes: int, timeout: float = 30.0) -> bytes:
@@ -93,11 +108,11 @@ def fetch_bytes(url: str, *, max_bytes: int, timeout: float = 30.0) -> bytes:
     """
     data = bytearray()
     try:
-        with _open(url, {}, timeout) as response:
-            expected = _length(response)
-            while len(data) <= max_bytes and (chunk := _receive(response)):
+        with open_url(url, {}, timeout) as response:
+            expected = length_of(response)
+            while len(data) <= max_bytes and (chunk := receive(response)):
                 data += chunk
-    except _Broken as error:
+    except Broken as error:
         raise Unreachable(f"cannot read {url}: {error}") from error
     if len(data) > max_bytes:
         raise FileError(f"{url} is longer than {max_bytes} bytes")
@@ -149,136 +164,160 @@ class _Part:
         self.version_path.unlink(missing_ok=True)
 
 
+def _transfer_ranges(url: str, ranged: RangedFile, options: TransferOptions) -> bool:
+    """Fetch a file over several connections; False when it has to come over one, from its start."""
+    remote = look_up(url, options)
+    _check_size(url, remote.size, options)
+    was_resumed = ranged.load() and _is_same(ranged, remote, options)
+    if not was_resumed:
+        lost, part = ranged.num_done, _Part(ranged.target)
+        ranged.discard()
+        _count(options, -lost)
+        if not is_worthwhile(remote, options):
+            return False
+        can_adopt = bool(part.size and part.version == remote.version)
+        was_resumed = can_adopt
+        if part.size and not can_adopt:
+            _count(options, -part.size)
+            part.discard()
+        ranged.begin(remote, options.connections, prefix=part.path if can_adopt else None)
+        part.version_path.unlink(missing_ok=True)
+    logger.debug("%s: %d of %d bytes are there", url, ranged.num_done, ranged.size)
+    try:
+        with _counting(options, ranged.target, remote.size, ranged.num_done) as count:
+            fetch_ranges(url, ranged, options, count)
+    except Changed as error:
+        logger.warning("%s: %s; beginning again over one connection", url, error)
+        _count(options, -ranged.num_done)
+        ranged.discard()
+        return False
+    wrong = _wrong_checksum(ranged.path, options)
+    if wrong is not None:
+        _count(options, -ranged.num_done)
+        ranged.discard()
+        if not was_resumed:
+            raise _mismatch(url, wrong, ranged.target)
+        return False
+    ranged.finish()
+    return True
+
+
+def _is_same(ranged: RangedFile, remote: Remote, options: TransferOptions) -> bool:
+    is_safe = bool(remote.version or options.checksums)
+    is_same = (ranged.size, ranged.version) == (remote.size, remote.version)
+    return is_same and is_safe and remote.has_ranges
+
+
 def _attempt(url: str, part: _Part, options: TransferOptions) -> None:
     """Ask for what is missing of ``part`` and append it; return when the part is complete."""
     start = part.size if part.version or options.checksums else 0
     headers = {"Range": f"bytes={start}-"} if start else {}
     if start and part.version:
         headers["If-Range"] = part.version
-    with _open(url, headers, options.timeout) as response:
+    with open_url(url, headers, options.timeout) as response:
         if response.status == 200:
+            _check_size(url, length_of(response), options)
+            _count(options, -part.size)
             start = 0
-            part.start(_version(response))
+            part.start(version_of(response))
         else:
-            _check_rest(response, part, start)
+            _check_rest(response, part, start, options)
         if response.status != 416:
-            _append(response, part, start)
+            _append(response, part, start, options)
+    _check_size(url, part.size, options, part=part)
 
 
-def _check_rest(response: Any, part: _Part, start: int) -> None:
+def _check_rest(response: Any, part: _Part, start: int, options: TransferOptions) -> None:
     """Let pass a 206 that goes on at ``start``, and a 416 that says that ``start`` is the end."""
     said = response.headers.get("Content-Range", "").strip()
     fits = said.startswith(f"bytes {start}-") or said == f"bytes */{start}"
-    version = _version(response)
+    version = version_of(response)
     if not start or not fits or (version and part.version and version != part.version):
+        _count(options, -part.size)
         part.discard()
-        raise _Broken(f"asked for the rest from {start}, got {said!r}; beginning again", pause=0.01)
+        raise Broken(f"asked for the rest from {start}, got {said!r}; beginning again", pause=0.01)
     part.was_resumed = True
 
 
-def _append(response: Any, part: _Part, start: int) -> None:
-    length = _length(response)
+def _append(response: Any, part: _Part, start: int, options: TransferOptions) -> None:
+    length = length_of(response)
     total = None if length is None else start + length
     free = shutil.disk_usage(part.path.parent).free
     if length is not None and length > free:
         raise FileError(f"{part.target} needs {length} more bytes, but its disk has {free} free")
-    bar: Any = tqdm(
-        total=total,
-        initial=start,
-        unit="B",
-        unit_scale=True,
-        desc=part.target.name,
-        disable=None,  # shown on a terminal only
-    )
-    with bar, part.path.open("ab") as file:
-        while chunk := _receive(response):
+    with _counting(options, part.target, total, start) as count, part.path.open("ab") as file:
+        while chunk := receive(response):
             file.write(chunk)
-            bar.update(len(chunk))
+            count(len(chunk))
+            options.check_stop()
     if total is not None and part.size < total:
-        raise _Broken(f"the connection broke after {part.size} of {total} bytes")
-
-
-def _receive(response: Any) -> bytes:
-    """What has arrived by now, so that a break loses nothing; empty at the end."""
-    try:
-        return bytes(response.read1(CHUNK))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_reason(error)) from error
+        raise Broken(f"the connection broke after {part.size} of {total} bytes")
 
 
 def _matches(url: str, part: _Part, options: TransferOptions) -> bool:
     """Whether the part is the right file; False asks for another attempt from the beginning."""
+    wrong = _wrong_checksum(part.path, options)
+    if wrong is None:
+        return True
+    was_resumed = part.was_resumed
+    _count(options, -part.size)
+    part.discard()
+    if was_resumed:  # the parts may be of two versions
+        return False
+    raise _mismatch(url, wrong, part.target)
+
+
+def _wrong_checksum(path: Path, options: TransferOptions) -> tuple[str, str, str] | None:
+    """Algorithm, found and expected digest of the first that does not fit."""
     for algorithm, expected in (options.checksums or {}).items():
-        found = digest(part.path, algorithm)
-        if found.lower() == expected.lower():
-            continue
-        was_resumed = part.was_resumed
-        part.discard()
-        if was_resumed:  # the parts may be of two versions
-            return False
-        raise FileError(
-            f"{url} has the {algorithm} {found}, not {expected}; nothing was put at {part.target}"
-        )
-    return True
-
-
-def _open(url: str, headers: Mapping[str, str], timeout: float) -> Any:
-    """A response of status 200, 206 or 416.
-
-    Raises:
-        _Broken: an attempt later may succeed.
-        FileError: it will not.
-    """
-    fixed = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-    try:
-        request = urllib.request.Request(url, headers={**fixed, **headers})
-        return _opener().open(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and "Range" in headers:
-            return error
-        error.close()
-        if error.code in TRANSIENT:
-            raise _Broken(f"HTTP {error.code} {error.reason}", pause=_retry_after(error)) from error
-        raise FileError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (ValueError, http.client.InvalidURL) as error:
-        raise FileError(f"{url!r} is not a usable URL: {error}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_reason(error)) from error
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Speaks http and https only, so that no redirect leads to a local file or to FTP."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _version(response: Any) -> str:
-    """What ``If-Range`` may carry: a strong ETag, else the date of the last change."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-
-
-def _length(response: Any) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    with contextlib.suppress(ValueError):
-        return float(error.headers.get("Retry-After", ""))
+        found = digest(path, algorithm)
+        if found.lower() != expected.lower():
+            return algorithm, found, expected
     return None
 
 
-def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    return f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+def _mismatch(url: str, wrong: tuple[str, str, str], target: Path) -> Mismatch:
+    algorithm, found, expected = wrong
+    return Mismatch(
+        f"{url} has the {algorithm} {found}, not {expected}; nothing was put at {target}"
+    )
+
+
+def _check_size(
+    url: str, size: int | None, options: TransferOptions, *, part: _Part | None = None
+) -> None:
+    """
+    Raises:
+        FileError: the file is not as long as it must be; ``part`` is thrown away.
+    """
+    if options.size is None or size is None or size == options.size:
+        return
+    if part is not None:
+        _count(options, -part.size)
+        part.discard()
+    raise FileError(f"{url} has {size} bytes, not {options.size}")
+
+
+def _count(options: TransferOptions, number: int) -> None:
+    if options.on_bytes is not None and number:
+        options.on_bytes(number)
+
+
+@contextlib.contextmanager
+def _counting(
+    options: TransferOptions, target: Path, total: int | None, initial: int
+) -> Iterator[Callable[[int], object]]:
+    """Who is to be told of bytes that come: the caller's, else a bar on the terminal."""
+    if options.on_bytes is not None:
+        yield options.on_bytes
+        return
+    bar: Any = tqdm(
+        total=total,
+        initial=initial,
+        unit="B",
+        unit_scale=True,
+        desc=target.name,
+        disable=None,  # shown on a terminal only
+    )
+    with bar:
+        yield bar.update

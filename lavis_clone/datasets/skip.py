@@ -22,7 +22,7 @@ class SkippedSample:
     dataset: str
     """Name and split of the data set, when it has them."""
     index: int
-    """In the data set, or in the concatenation of several."""
+    """In the data set."""
     reason: str
 
 
@@ -43,11 +43,20 @@ class SkipLog:
         if limit < 0:
             raise ValueError(f"limit ({limit}) must not be negative")
         self.limit, self._on_skip = limit, on_skip
-        self._seen: set[SkippedSample] = set()
+        self._seen: dict[SkippedSample, None] = {}  # in order
 
     @property
     def count(self) -> int:
         return len(self._seen)
+
+    @property
+    def samples(self) -> list[SkippedSample]:
+        """Those that were skipped, in order."""
+        return list(self._seen)
+
+    def recall(self, sample: SkippedSample) -> None:
+        """Count a sample that an earlier part of the job has told of."""
+        self._seen[sample] = None
 
     def record(self, sample: SkippedSample) -> None:
         """Take note of a bad sample.
@@ -57,7 +66,7 @@ class SkipLog:
         """
         if sample in self._seen:
             return
-        self._seen.add(sample)
+        self._seen[sample] = None
         logger.warning("skipping sample %d %s: %s", sample.index, sample.dataset, sample.reason)
         if self._on_skip is not None:
             self._on_skip(sample)

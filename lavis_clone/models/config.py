@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from lavis_clone.common.blocks import ModelFields
 from lavis_clone.common.files import config_file, resolve
 from lavis_clone.common.reading import read
 from lavis_clone.models.encoders.bert import BertConfig
@@ -13,21 +14,16 @@ from lavis_clone.models.encoders.vit import SIZES, TransformerConfig, VisionConf
 from lavis_clone.models.tokenizers import Tokenizer
 
 PLACES = (
-    "model_type",
-    "load_finetuned",
-    "finetuned",
-    "load_pretrained",
-    "pretrained",
     "med_config_path",
     "text_weights",
     "text_weights_vocabulary",
     "vocabulary",
 )
-"""Fields that say where weights and sizes come from."""
+"""Further fields that say where weights and sizes come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(ModelFields):
     """Fields that all models with a BERT share.
 
     ``med`` gives any size; LAVIS's ``med_config_path`` is a shorthand for it.
@@ -40,14 +36,6 @@ class TextConfig:
     shorthands: ClassVar[tuple[str, ...]] = ()
     """Further fields that describe it."""
 
-    arch: str | None = None
-    model_type: str | None = None
-    load_finetuned: bool = True
-    finetuned: str | None = None
-    """Weights of this very model: a path, URL, ``hf://...`` or ``asset://...``."""
-    load_pretrained: bool = True
-    pretrained: str | None = None
-    """Weights of a pre-trained model to start from."""
     med_config_path: str | None = None
     """JSON file with fields of BertConfig."""
     med: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +86,7 @@ class TextConfig:
 
     def to_block(self, *, vision: TransformerConfig, text: BertConfig) -> dict[str, Any]:
         """The block that builds the same model, with every size written out and no weights."""
-        left_out = {*PLACES, *self.shorthands}
+        left_out = {*self.weight_keys(), *PLACES, *self.shorthands}
         block = {k: v for k, v in asdict(self).items() if k not in left_out}
         sizes = {k: v for k, v in asdict(vision).items() if k != "weights" and v is not None}
         words = {k: v for k, v in asdict(text).items() if v is not None}
@@ -124,8 +112,10 @@ class VisionTextConfig(TextConfig):
         "image_size",
     )
     vit_type: ViTType = "base"
-    vit_grad_ckpt: bool = False
-    """Recompute activations of the last ``vit_ckpt_layer`` blocks in the backward pass."""
+    vit_grad_ckpt: bool | Literal["offload"] = False
+    """Recompute activations of the last ``vit_ckpt_layer`` blocks in the backward pass; with
+    ``offload`` from what waits in the CPU's memory, which needs fairscale. Text towers have
+    ``med: {checkpoint_layers: 12}``. Both words are not in LAVIS."""
     vit_ckpt_layer: int = 0
     vit_drop_path_rate: float | None = None
     """None for the size's own: 0 (base), 0.1 (large)."""
@@ -145,6 +135,7 @@ class VisionTextConfig(TextConfig):
             "img_size": 384,
             "layer_norm_eps": self.vit_layer_norm_epsilon,
             "checkpoint_blocks": self.vit_ckpt_layer if self.vit_grad_ckpt else 0,
+            "checkpoint_offload": self.vit_grad_ckpt == "offload",
             **SIZES[self.vit_type],
         }
         if self.vit_drop_path_rate is not None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tokenizers import Tokenizer as FastTokenizer
@@ -44,6 +45,10 @@ class TokenBatch:
     def attention_mask(self) -> Tensor:
         """The mask under the name that transformers gives it."""
         return self.mask
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same on another device."""
+        return replace(self, input_ids=self.input_ids.to(device), mask=self.mask.to(device))
 
     def select(self, rows: Tensor) -> TokenBatch:
         """The texts with these indices."""
@@ -110,12 +115,14 @@ class Tokenizer:
         *,
         max_length: int | None = None,
         pad_to: int | None = None,
+        return_tensors: Literal["pt"] = "pt",  # noqa: ARG002  # as transformers' is called
     ) -> TokenBatch:
         """Encode texts, padded to the longest of them or to ``pad_to`` tokens.
 
         Args:
             texts: R texts; a single one may stand without a list.
             max_length: Longer texts are cut to this many tokens, the end token kept.
+            return_tensors: Of no effect: for code that was written for transformers' tokenizers.
 
         Raises:
             ValueError: ``max_length`` has no room for the start and the end token.
@@ -143,7 +150,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Write ids as text, without special tokens and what lies beyond the vocabulary."""
         known = len(self.tokens)  # a model's table of words may be padded to a round size
-        kept = (self.tokens[i] for i in ids if i < known and i not in self._special)
+        numbers = map(int, ids)  # which may be of a tensor
+        kept = (self.tokens[i] for i in numbers if i < known and i not in self._special)
         text = " ".join(kept).replace(" ##", "").strip()
         for joined in _CLEAN_UP:
             text = text.replace(joined, joined.strip() if joined == " ' " else joined[1:])

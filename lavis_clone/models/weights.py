@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from lavis_clone.common.files import resolve
 from lavis_clone.models.torchscript import is_torchscript, read_torchscript
 
+SHARDS = "rest.pt"
+"""What a checkpoint that several processes have written together has in its folder."""
+
 
 class WeightError(RuntimeError):
     """A checkpoint cannot be read, or does not fit the model it is meant for."""
@@ -38,7 +41,7 @@ class LoadReport:
 
 
 def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` file or a pickle, on the CPU.
+    """Read a state dict from a ``.safetensors`` file, a pickle or a sharded folder, on the CPU.
 
     Pickles are read with ``weights_only=True``, TorchScript archives without running their code.
     What LAVIS, BLIP or open_clip wrap around the state dict (``model``, ``state_dict``,
@@ -52,9 +55,11 @@ def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
         WeightError: It is not a checkpoint.
     """
     path = resolve(str(location))
-    if not path.is_file():
+    if not path.is_file() and not (path / SHARDS).is_file():
         raise WeightError(f"{path} is a folder, not a checkpoint")
     try:
+        if path.is_dir():
+            return _read_shards(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         if is_torchscript(path):
@@ -72,6 +77,13 @@ def read_checkpoint(location: str | Path) -> dict[str, Tensor]:
         raise WeightError(f"{path} holds a {type(content).__name__}, not a state dict")
     state = {str(k).removeprefix("module."): v for k, v in content.items()}
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    from lavis_clone.common.shards import read  # loads much of torch.distributed
+
+    state: dict[str, Tensor] = read(folder, only=("model",))["model"]
+    return state
 
 
 def load_weights(

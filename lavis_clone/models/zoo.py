@@ -87,10 +87,12 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     },
     "blip_feature_extractor": {
         "base": "configs/models/blip_feature_extractor_base.yaml",
+        "tiny_emoji": "configs/models/blip_feature_extractor_tiny_emoji.yaml",
     },
     "blip_image_text_matching": {
         "base": "configs/models/blip_itm_base.yaml",
         "large": "configs/models/blip_itm_large.yaml",
+        "tiny_emoji": "configs/models/blip_image_text_matching_tiny_emoji.yaml",
     },
     "blip_nlvr": {
         "nlvr": "configs/models/blip_nlvr.yaml",
@@ -101,11 +103,13 @@ MODEL_TYPES: Mapping[str, Mapping[str, str]] = {
     "blip_retrieval": {
         "coco": "configs/models/blip_retrieval_coco.yaml",
         "flickr": "configs/models/blip_retrieval_flickr.yaml",
+        "tiny_emoji": "configs/models/blip_retrieval_tiny_emoji.yaml",
     },
     "blip_vqa": {
         "vqav2": "configs/models/blip_vqav2.yaml",
         "okvqa": "configs/models/blip_vqa_okvqa.yaml",
         "aokvqa": "configs/models/blip_vqa_aokvqa.yaml",
+        "tiny_emoji": "configs/models/blip_vqa_tiny_emoji.yaml",
     },
     "clip": _CLIP_TYPES,
     "clip_feature_extractor": _CLIP_TYPES,

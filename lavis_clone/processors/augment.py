@@ -61,11 +61,19 @@ def _shear_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
 
 
 def _translate_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, (1, 0, sign * strength * MAX_TRANSLATE, 0, 1, 0))
+    return _translate(image, sign * strength * MAX_TRANSLATE, 0)
 
 
 def _translate_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, sign * strength * MAX_TRANSLATE))
+    return _translate(image, 0, sign * strength * MAX_TRANSLATE)
+
+
+def _translate(image: Image.Image, left: float, up: float) -> Image.Image:
+    if left != int(left) or up != int(up):
+        return _affine(image, (1, 0, left, 0, 1, up))
+    moved = Image.new(image.mode, image.size, FILL)  # the same, without interpolation
+    moved.paste(image, (-int(left), -int(up)))
+    return moved
 
 
 def _rotate(image: Image.Image, strength: float, sign: int) -> Image.Image:
@@ -120,20 +128,30 @@ class RandomAugment:
         if unknown := [n for n in self.names if n not in OPERATIONS] or not self.names:
             raise ValueError(f"names must be some of {', '.join(OPERATIONS)}, got {unknown}")
 
+    @property
+    def _idle(self) -> tuple[str, ...]:
+        """Operations that change nothing."""
+        is_one = _enhance_factor(self.level / MAX_LEVEL) == 1
+        return ("Identity", "Brightness", "Sharpness") if is_one else ("Identity",)
+
     def __call__(self, image: Image.Image) -> Image.Image:
         """RGB picture to RGB picture of the same size."""
-        for operation, sign in self.draw():
+        return self.apply(image, self.draw())
+
+    def apply(self, image: Image.Image, drawn: Sequence[tuple[Operation, int]]) -> Image.Image:
+        """Do what was drawn, one after another."""
+        for operation, sign in drawn:
             image = operation(image, self.level / MAX_LEVEL, sign)
         return image
 
     def draw(self) -> list[tuple[Operation, int]]:
-        """What to do this time, each with its sign."""
+        """What to do this time, each with its sign; nothing where nothing would change."""
         chosen = self.choose()
         chances, signs = torch.rand(2, self.ops).tolist()
         return [
             (OPERATIONS[self.names[index]], 1 if sign < 0.5 else -1)
             for index, chance, sign in zip(chosen, chances, signs, strict=True)
-            if chance <= self.p
+            if chance <= self.p and self.names[index] not in self._idle
         ]
 
     def choose(self) -> list[int]:

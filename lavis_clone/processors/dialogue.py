@@ -41,6 +41,10 @@ class FeatureError(ValueError):
     """A file of features cannot be used. The message is one line and names the file."""
 
 
+class FeatureNotFound(FeatureError, FileNotFoundError):
+    """There is no file where the features should be."""
+
+
 @registry.register_processor("gpt_dialogue")
 @dataclass
 class GPTDialogueProcessor(BaseProcessor):
@@ -169,10 +173,15 @@ class GPTVideoFeatureProcessor(BaseProcessor):
     """Of a longer video so many frames are taken, evenly spaced. Not in LAVIS."""
 
     def __post_init__(self) -> None:
-        if not [*self.visual_ft, *self.audio_ft]:
+        if not self.kinds:
             raise ValueError("visual_ft and audio_ft name no features")
         if self.max_frames < 1:
             raise ValueError(f"max_frames ({self.max_frames}) must be at least 1")
+
+    @property
+    def kinds(self) -> list[str]:
+        """The folders that are read."""
+        return [*self.visual_ft, *self.audio_ft]
 
     def __call__(self, ft_root: Any, vname: str | None = None) -> Tensor:
         """Read one video.
@@ -188,8 +197,8 @@ class GPTVideoFeatureProcessor(BaseProcessor):
 
     def transform(self, item: Any) -> Tensor:
         root, name = item
-        paths = [Path(root) / kind / f"{name}.npy" for kind in [*self.visual_ft, *self.audio_ft]]
-        parts = [_read_features(path) for path in paths]
+        paths = [Path(root) / kind / f"{name}.npy" for kind in self.kinds]
+        parts = [read_features(path) for path in paths]
         length = min(len(part) for part in parts)
         frames = np.concatenate([part[:length] for part in parts], axis=1)
         if length > self.max_frames:
@@ -230,12 +239,17 @@ def _shortened(
     return parts
 
 
-def _read_features(path: Path) -> np.ndarray:
-    """``(V, F)`` float32"""
+def read_features(path: Path) -> np.ndarray:
+    """One file of features, ``(V, F)`` float32.
+
+    Raises:
+        FeatureNotFound: there is no such file.
+        FeatureError: it is broken, or holds no numbers.
+    """
     try:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise FeatureError(f"{path}: no such file of features") from error
+        raise FeatureNotFound(f"{path}: no such file of features") from error
     except (OSError, ValueError, EOFError) as error:
         raise FeatureError(f"{path}: not a file of features: {error}") from error
     if not isinstance(found, np.ndarray) or found.ndim != 2 or not found.size:

@@ -6,11 +6,8 @@ Shapes: K frames of H x W pixels.
 
 from __future__ import annotations
 
-import bisect
 import importlib.util
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,29 +15,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from lavis_clone.processors.packets import Timeline, VideoError, VideoNotFound, opened, scan
+
 if TYPE_CHECKING:
     import av
 
-KNOWN_TO_DECORD = ("h264", "mpeg4", "vp9")
-"""Codecs of which a packet is a frame, and which decord's old FFmpeg decodes: AV1 is not, and HEVC
-has key frames that decord loses its way at."""
-STAMPED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-"""Formats, as FFmpeg calls them, that say when each frame is shown, so that it can be searched for;
-``avi`` says it where frames are stored in the order in which they are shown."""
+__all__ = [
+    "Size",
+    "Timeline",
+    "VideoError",
+    "VideoNotFound",
+    "decode_all",
+    "has_decord",
+    "read_with_decord",
+    "read_with_pyav",
+    "scan",
+]
+
 CAN_SKIP = ("h264", "hevc", "mpeg4", "mpeg2video")
 """Codecs with frames that no other frame needs, which can be passed over undecoded."""
-IDR = 5
-"""H.264's type of a part of a picture that all decoding can start with."""
 TURNS = {90: ("cclock",), 180: ("clock", "clock"), 270: ("clock",)}
 """FFmpeg's ``transpose`` for a rotation, in degrees, that a file asks for."""
-
-
-class VideoError(ValueError):
-    """A video cannot be read. The message is one line and names the file."""
-
-
-class VideoNotFound(VideoError, FileNotFoundError):
-    """There is no file where the video should be."""
 
 
 class Size(NamedTuple):
@@ -48,64 +43,6 @@ class Size(NamedTuple):
 
     height: int = -1
     width: int = -1
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The frames that a video shows, as its packets tell."""
-
-    count: int
-    times: tuple[int, ...] | None
-    """When each is shown, ascending, in the stream's unit; None if the file does not say: then
-    frames are found by counting."""
-    keys: tuple[int, ...]
-    """Times of frames that decoding can start with, ascending."""
-    decord_agrees: bool
-    """Whether decord decodes the video and finds the same frames. It counts those that an edit list
-    cuts off, and finds wrong ones in formats that do not say when each is shown, and behind key
-    frames that are no new start (of "open" groups of pictures)."""
-
-    def key_before(self, time: int) -> int:
-        """Where to start for the frame of a time: at the last key frame that is not after it."""
-        assert self.times is not None
-        place = bisect.bisect_right(self.keys, time)
-        return self.keys[place - 1] if place else min(self.times[0], time)
-
-
-def scan(path: Path) -> Timeline:
-    """Look at the packets of a video; without decoding them, where they say enough.
-
-    Raises:
-        VideoNotFound: there is no such file.
-        VideoError: the file is no video, is damaged, or has no frames.
-    """
-    times: list[int | None] = []
-    keys: list[int] = []
-    is_plain, in_order = True, True
-    with _opened(path) as (container, stream):
-        for packet in container.demux(stream):
-            if not packet.size:  # the last one, which is no frame
-                continue
-            if packet.is_corrupt:
-                raise VideoError(f"{path}: damaged video: it ends within a frame")
-            time = packet.pts
-            if packet.is_keyframe and time is not None:
-                keys.append(time)
-                is_plain = is_plain and _is_new_start(packet, stream.codec_context)
-            if packet.is_discard:  # cut off by an edit list: decoded for others, never shown
-                is_plain = False
-            else:
-                times.append(time)
-            in_order = in_order and time == packet.dts
-        codec, file_format = stream.codec_context.name, container.format.name
-    known = sorted(time for time in times if time is not None)
-    is_stamped = file_format in STAMPED or (file_format == "avi" and in_order)
-    if not is_stamped or len(set(known)) < len(times):
-        return Timeline(_count(path), None, (), decord_agrees=False)
-    if not known:
-        raise VideoError(f"{path}: the video has no frames")
-    agrees = is_plain and codec in KNOWN_TO_DECORD
-    return Timeline(len(known), tuple(known), tuple(sorted(keys)), agrees)
 
 
 def read_with_pyav(
@@ -119,7 +56,7 @@ def read_with_pyav(
     Raises:
         VideoError: the video is damaged.
     """
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = torch.get_num_threads()  # 1 in a worker process
         if timeline.times is None:
@@ -158,6 +95,27 @@ def read_with_decord(
     return frames
 
 
+def decode_all(path: Path) -> Iterator[av.VideoFrame]:
+    """Decode every frame that a video shows, one after another.
+
+    Raises:
+        VideoNotFound: there is no such file.
+        VideoError: the file is no video, is damaged anywhere, or has no frames.
+    """
+    count = 0
+    with opened(path) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise VideoError(f"{path}: damaged video: it ends within a frame")
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise VideoError(f"{path}: damaged video: frame {count} cannot be decoded")
+                count += 1
+                yield frame
+    if not count:
+        raise VideoError(f"{path}: the video has no frames")
+
+
 def has_decord() -> bool:
     """Whether decord is installed."""
     return importlib.util.find_spec("decord") is not None
@@ -171,69 +129,6 @@ def _decord() -> Any:
         raise ImportError("decord is not installed: pip install decord, or decord2") from error
     decord.logging.set_level(decord.logging.FATAL)  # what it has to say is in our errors
     return decord
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its video; what FFmpeg has against it becomes a ``VideoError``."""
-    import av  # noqa: PLC0415  # only for whoever reads videos
-
-    _check_file(path)
-    try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            yield container, _video_stream(container, path)
-    except av.FFmpegError as error:
-        reason = " ".join((error.strerror or type(error).__name__).split())
-        raise VideoError(f"{path}: damaged, or not a video: {reason}") from error
-
-
-def _check_file(path: Path) -> None:
-    try:
-        num_bytes = path.stat().st_size
-    except FileNotFoundError as error:
-        raise VideoNotFound(f"{path}: no such video") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise VideoError(f"{str(path)!r}: cannot be read: {error}") from error
-    if path.is_dir():
-        raise VideoError(f"{path}: is a directory, not a video")
-    if not num_bytes:
-        raise VideoError(f"{path}: is empty, not a video")
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    from av.stream import Disposition  # noqa: PLC0415  # as above
-
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if streams:
-        return streams[0]
-    if container.streams.audio:
-        raise VideoError(f"{path}: has sound, but no pictures")
-    raise VideoError(f"{path}: the video has no frames")
-
-
-def _count(path: Path) -> int:
-    """The frames of a video whose packets do not tell when they are shown."""
-    with _opened(path) as (container, stream):
-        count = sum(1 for _ in container.decode(stream))
-    if not count:
-        raise VideoError(f"{path}: the video has no frames")
-    return count
-
-
-def _is_new_start(packet: av.Packet, context: av.VideoCodecContext) -> bool:
-    """Whether a key frame cuts all ties with what is before it: in H.264, an IDR picture."""
-    if context.name != "h264":
-        return True
-    header, data = context.extradata or b"", bytes(packet)
-    if len(header) < 5 or header[0] != 1:  # not as MP4 and Matroska store it
-        return False
-    size = (header[4] & 3) + 1  # bytes that the length of a part of the packet takes
-    place = 0
-    while place + size < len(data):
-        if data[place + size] & 31 == IDR:
-            return True
-        place += size + int.from_bytes(data[place : place + size], "big")
-    return False
 
 
 def _by_number(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from lavis_clone.common.registry import registry
 from lavis_clone.processors.augment import RandomAugment
 from lavis_clone.processors.base import BaseProcessor
 from lavis_clone.processors.pictures import ImageError, ImageNotFound, ImageSource, load_image
+from lavis_clone.processors.pixels import Pixels, load_pixels
 
 __all__ = [
     "Blip2ImageTrainProcessor",
@@ -77,7 +78,7 @@ class NormalizingProcessor(BaseProcessor):
 
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
         """RGB from 0 to 255, ``(..., 3, H, W)``, to float32 of the same shape."""
-        return pixels.float().div_(255).sub_(self._offset).div_(self._scale)
+        return pixels.contiguous().float().div_(255).sub_(self._offset).div_(self._scale)
 
 
 @dataclass
@@ -167,7 +168,10 @@ class BlipImageTrainProcessor(BlipImageBaseProcessor):
     """From 0 to 10. At v1.0.2's 5, Brightness and Sharpness change nothing; any other level
     repairs that."""
     fast_decode: bool = False
-    """Decode large JPEG files at reduced size, as long as no crop has to be enlarged for it."""
+    """Decode large JPEG files at reduced size, as long as no crop has to be enlarged for it. Crops
+    are the same but for the rounding to pixels of the reduced picture, which is a little softer."""
+
+    reads_files: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,31 +194,43 @@ class BlipImageTrainProcessor(BlipImageBaseProcessor):
             return None
         return math.ceil(self.image_size / math.sqrt(self.min_scale * CROP_RATIO[0]))
 
+    def __call__(self, item: ImageSource) -> Tensor:
+        if type(self).transform is not BlipImageTrainProcessor.transform:  # takes a PIL picture
+            return super().__call__(item)
+        return self.transform(load_pixels(item, at_least=self.decode_size))
+
     def transform(self, item: Any) -> Tensor:
-        image = self._random_crop(item)
+        """The work itself, on ``Pixels`` or a PIL picture."""
+        pixels = self._random_crop(item if isinstance(item, Pixels) else load_pixels(item))
         if _happens(self.hflip):
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            pixels = pixels.flip(-1)
+        image = _to_image(pixels) if self._steps else None
         for step in self._steps:
             image = step(image)
         if self.grayscale and _happens(self.grayscale):
-            image = ImageOps.grayscale(image).convert("RGB")
-        if self.randaugment_ops:
-            image = self._augment(image)
-        return self.normalize(image)
+            image = ImageOps.grayscale(image or _to_image(pixels)).convert("RGB")
+        if self.randaugment_ops and (drawn := self._augment.draw()):
+            image = self._augment.apply(image or _to_image(pixels), drawn)
+        return self.normalize_pixels(pixels) if image is None else self.normalize(image)
 
-    def _random_crop(self, image: Image.Image) -> Image.Image:
-        """Crop and resize; torch's uint8 kernel does it several times faster than Pillow's."""
-        top, left, height, width = RandomResizedCrop.get_params(
-            image, scale=[self.min_scale, self.max_scale], ratio=list(CROP_RATIO)
+    def _random_crop(self, picture: Pixels) -> Tensor:
+        """Crop and resize, ``(3, S, S)`` uint8; torch's kernel is several times as fast as
+        Pillow's. The crop is drawn for the whole picture, however large it was decoded."""
+        shape = torch.empty((3, picture.height, picture.width), device="meta")
+        drawn = RandomResizedCrop.get_params(
+            shape, scale=[self.min_scale, self.max_scale], ratio=list(CROP_RATIO)
         )
-        crop = image.crop((left, top, left + width, top + height))
-        pixels = functional.resize(
-            functional.pil_to_tensor(crop),
+        top, left, bottom, right = (
+            round(place / picture.scale)
+            for place in (drawn[0], drawn[1], drawn[0] + drawn[2], drawn[1] + drawn[3])
+        )
+        crop = picture.values[:, top : max(bottom, top + 1), left : max(right, left + 1)]
+        return functional.resize(
+            crop.unsqueeze(0).contiguous(memory_format=torch.channels_last),
             [self.image_size, self.image_size],
             interpolation=InterpolationMode(self.interpolation),
             antialias=True,
-        )  # (3, S, S) uint8
-        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        )[0]
 
 
 @registry.register_processor("blip2_image_train")
@@ -248,6 +264,10 @@ def check_scales(min_scale: float, max_scale: float) -> None:
             f"min_scale ({min_scale}) and max_scale ({max_scale}) must lie in (0, 1], the first "
             "not above the second"
         )
+
+
+def _to_image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _happens(probability: float) -> bool:

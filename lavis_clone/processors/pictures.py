@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from lavis_clone.common.files import resolve
+from lavis_clone.common.members import member_of
 
 ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image"
 
@@ -47,8 +48,8 @@ def load_image(
     never changed.
 
     Args:
-        source: A path, an ``asset://``, ``hf://`` or http(s) location, the bytes of a file, an
-            open binary file, or a PIL picture.
+        source: A path, an ``asset://``, ``hf://`` or http(s) location, a member of a tar file
+            (``common.members``), the bytes of a file, an open binary file, or a PIL picture.
         background: A colour that PIL knows.
         at_least: Let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, several times faster, as
             long as neither side gets shorter than this. The pixels then differ a little from
@@ -61,19 +62,25 @@ def load_image(
         FileError: a location with ``://`` cannot be had.
     """
     if isinstance(source, Image.Image):
-        return _as_seen(source, "picture", background)
-    with _opened(source) as (file, name):
-        image = _open_image(file, name)
+        return as_seen(source, "picture", background)
+    with opened(source) as (file, name):
+        image = open_image(file, name)
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
-        return _as_seen(image, name, background)
+        return as_seen(image, name, background)
 
 
 @contextlib.contextmanager
-def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
+def opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
     """A seekable binary file, and what to call it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         yield io.BytesIO(source), f"picture of {len(source)} bytes"
+    elif isinstance(source, (str, Path)) and (member := member_of(source)):
+        try:
+            data = member.read()
+        except OSError as error:
+            raise ImageError(f"{member}: cannot be read: {error}") from error
+        yield io.BytesIO(data), str(member)
     elif isinstance(source, (str, Path)):
         is_location = isinstance(source, str) and "://" in source
         path = resolve(source) if is_location else Path(source).expanduser()
@@ -105,7 +112,12 @@ def _seekable(file: Any) -> IO[bytes]:
     return io.BytesIO(data)
 
 
-def _open_image(file: IO[bytes], name: str) -> Image.Image:
+def open_image(file: IO[bytes], name: str) -> Image.Image:
+    """A picture whose header has been read, and no more.
+
+    Raises:
+        ImageError: it is none.
+    """
     if not file.read(1):
         raise ImageError(f"{name}: is empty, not a picture")
     file.seek(0)
@@ -121,7 +133,12 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
         raise _damaged(name, error) from error
 
 
-def _as_seen(image: Image.Image, name: str, background: str) -> Image.Image:
+def as_seen(image: Image.Image, name: str, background: str = "white") -> Image.Image:
+    """Decode what ``open_image`` opened, as it is meant to be seen.
+
+    Raises:
+        ImageError: it is damaged.
+    """
     try:
         image.load()
         image = _turned(image)

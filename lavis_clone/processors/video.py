@@ -108,7 +108,8 @@ def read_video(  # noqa: PLR0913  # as load_video
         width: W; the aspect is not kept.
         sampling: See ``sample_frames``.
         generator: Of the draws; None for torch's own.
-        backend: ``auto`` takes decord for what it is known to read well, and PyAV else.
+        backend: ``auto`` takes PyAV, and decord for what PyAV cannot decode and decord is known to
+            read well.
 
     Raises:
         VideoNotFound: there is no such file.
@@ -172,12 +173,17 @@ def _decoded(
     """``(K, H, W, 3)`` uint8"""
     if backend == "decord":
         return read_with_decord(path, timeline, indices, size)
-    if backend == "auto" and timeline.decord_agrees and has_decord():
+    try:
+        return read_with_pyav(path, timeline, indices, size)
+    except VideoError as error:
+        if backend == "pyav" or not (timeline.decord_agrees and has_decord()):
+            raise
         try:
-            return read_with_decord(path, timeline, indices, size)
-        except VideoError as error:
-            logger.debug("PyAV reads what decord does not: %s", error)
-    return read_with_pyav(path, timeline, indices, size)
+            frames = read_with_decord(path, timeline, indices, size)
+        except VideoError:
+            raise error from None  # of the two, PyAV says it more clearly
+        logger.warning("decord reads what PyAV does not: %s", error)
+        return frames
 
 
 @dataclass

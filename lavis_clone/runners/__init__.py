@@ -7,5 +7,6 @@ from lavis_clone.common.registry import registry
 registry.runners.declare(
     {
         "runner_base": "lavis_clone.runners.base",
+        "runner_iter": "lavis_clone.runners.iteration",
     }
 )

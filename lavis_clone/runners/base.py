@@ -1,55 +1,36 @@
-"""Trains by epochs, validates, keeps the best, tests: the loop, and nothing that it loops over."""
+"""Trains, validates, keeps the best, tests: the loop, and nothing that it loops over."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import datetime
 import logging
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from torch import nn
 
+from lavis_clone.common import dist
 from lavis_clone.common.context import RunContext
-from lavis_clone.common.files import write_atomic
-from lavis_clone.common.optim import build_optimizer, freeze, set_lr
-from lavis_clone.common.precision import autocast, grad_scaler
 from lavis_clone.common.progress import Progress
-from lavis_clone.common.reading import ConfigError
 from lavis_clone.common.registry import registry
 from lavis_clone.common.schema import RunConfig
-from lavis_clone.runners.checkpoints import BEST, load_model_state, save_checkpoint
-from lavis_clone.runners.losses import EpochLosses, TrainingFailed
-from lavis_clone.tasks.base import AGGREGATE, BaseTask
+from lavis_clone.runners import checkpoints as kept
+from lavis_clone.runners.checking import DECIDING, TRAIN, check_run
+from lavis_clone.runners.evaluation import Evaluation
+from lavis_clone.runners.feed import Fed, Loader, grouped
+from lavis_clone.runners.hooks import Signals, Stopped, job_state, progress_bar, readable
+from lavis_clone.runners.loggers import LOG, TESTED, JobLog
+from lavis_clone.runners.losses import BadLoss, EpochLosses, TrainingFailed
+from lavis_clone.runners.session import Session
+from lavis_clone.runners.training import to_device
+from lavis_clone.tasks.base import BaseTask
 
-__all__ = ["RunnerBase", "TrainingFailed", "to_device"]
+__all__ = ["RunnerBase", "Stopped", "TrainingFailed", "to_device"]
 
 logger = logging.getLogger(__name__)
 
-Loader = Any
-"""Sized iterable of batches with ``dataset`` and ``set_epoch``."""
 Scores = dict[str, dict[str, float]]
 """By split and name."""
-
-TRAIN = "train"
-"""The one split that data sets make for training."""
-DECIDING = "val"
-"""The split whose score decides what is best; without it the first of ``run.valid_splits``."""
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move every tensor inside dicts, lists and tuples; the rest stays as it is."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_device(item, device) for item in value)
-    return value
 
 
 @registry.register_runner("runner_base")
@@ -57,9 +38,10 @@ class RunnerBase:
     """Runs a task on a model by epochs.
 
     Writes into ``context.output_dir``: ``log.txt`` (the config, then a JSON line per trained epoch
-    and validated split), ``evaluate.txt`` (a JSON line per tested split),
-    ``result/<split>_epoch<n>.json`` (the rows), ``checkpoint_best.pth`` and
-    ``checkpoint_<epoch>.pth``.
+    and validated split), ``metrics.jsonl`` (numbers by step), ``evaluate.txt`` (a JSON line per
+    tested split), ``result/<split>_epoch<n>.json`` (the rows), ``checkpoint_best.pth``,
+    ``checkpoint_<epoch>.pth``, while it trains ``checkpoint_step<n>.pth`` to go on from, and
+    ``job.json``, which says how it ended.
 
     Args:
         run: The ``run:`` block.
@@ -75,6 +57,9 @@ class RunnerBase:
         ValueError: a split has no loader.
     """
 
+    by_steps: ClassVar[bool] = False
+    """Whether segments are numbers of optimizer steps; else they are passes over the data."""
+
     def __init__(
         self,
         run: RunConfig,
@@ -85,8 +70,6 @@ class RunnerBase:
         context: RunContext,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        if context.world_size > 1:
-            raise TrainingFailed("this runner works in one process; start it without torchrun")
         self.check(run)
         for split in self.splits(run):
             if split not in loaders:
@@ -95,9 +78,10 @@ class RunnerBase:
         self.run, self.task, self.loaders, self.context = run, task, loaders, context
         self.model = model.to(context.device)
         self.config = dict(config or {})
-        self.frozen: list[nn.Module] = []
-        self.best_metric: float | None = None
-        self.best_epoch: int | None = None
+        self.log = JobLog(context.output_dir, config=self.config, is_main=context.is_main)
+        self.evaluation = Evaluation(run, task=task, loaders=loaders, context=context)
+        self.signals = Signals()
+        self._session: Session | None = None
 
     @classmethod
     def check(cls, run: RunConfig) -> None:
@@ -106,39 +90,7 @@ class RunnerBase:
         Raises:
             ConfigError: with a line for each problem.
         """
-        evaluated = [*run.valid_splits, *run.test_splits]
-        told = [
-            ("resume_ckpt_path: resuming is not possible yet", run.resume_ckpt_path is not None),
-            (
-                "train_dataset_ratios: belongs to runner_iter; runner_base goes through all data "
-                "sets once in an epoch",
-                run.train_dataset_ratios is not None,
-            ),
-            (
-                "max_iters, iters_per_inner_epoch: belong to runner_iter; runner_base counts "
-                "epochs, run.max_epoch",
-                run.max_iters is not None or run.iters_per_inner_epoch is not None,
-            ),
-            (
-                f"train_splits: must be [{TRAIN}], the only split that data sets make for "
-                f"training, got {run.train_splits}",
-                run.train_splits not in ([], [TRAIN]),
-            ),
-            (
-                "train_splits: names no split to train on; run.evaluate=True trains nothing",
-                not run.train_splits and not run.evaluate,
-            ),
-            (
-                f"valid_splits, test_splits: cannot hold {TRAIN!r}, which is made for training",
-                TRAIN in evaluated,
-            ),
-            (
-                "test_splits: names no split to evaluate, and neither does valid_splits",
-                run.evaluate and not evaluated,
-            ),
-        ]
-        if problems := [f"run.{line}" for line, holds in told if holds]:
-            raise ConfigError.of(problems)
+        check_run(run, by_steps=cls.by_steps)
 
     @staticmethod
     def splits(run: RunConfig) -> list[str]:
@@ -146,102 +98,212 @@ class RunnerBase:
         trained = [] if run.evaluate else run.train_splits
         return list(dict.fromkeys([*trained, *run.valid_splits, *run.test_splits]))
 
-    # --- training ---------------------------------------------------------------------------
+    @property
+    def session(self) -> Session:
+        """The training run.
+
+        Raises:
+            RuntimeError: none has begun.
+        """
+        if self._session is None:
+            raise RuntimeError("nothing has been trained yet")
+        return self._session
+
+    @property
+    def best_metric(self) -> float | None:
+        """The score of the best weights of this run so far."""
+        return None if self._session is None else self._session.place.best_metric
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best weights of this run so far."""
+        return None if self._session is None else self._session.place.best_epoch
+
+    # --- what a segment is: RunnerIter has another idea -------------------------------------------
+
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.run.num_epochs * self.steps_per_segment()
+
+    def steps_per_segment(self) -> int:
+        """Optimizer steps of a whole segment."""
+        return -(-len(self.session.feed) // self.run.accum_grad_iters)
+
+    def batches_in_segment(self) -> int:
+        """Batches of the running segment."""
+        return len(self.session.feed)
+
+    def groups(self) -> Iterator[list[Fed]]:
+        """The batches of each optimizer step that is left of the running segment."""
+        return grouped(self.session.feed.one_pass(), self.run.accum_grad_iters)
+
+    def align(self) -> None:
+        """Bring the count of steps to where a whole segment has it.
+
+        A pass has fewer batches than it should when all samples of a batch were bad.
+        """
+        place = self.session.place
+        was_validated = place.validated == place.step
+        place.step = (place.segment + 1) * self.steps_per_segment()
+        if was_validated:
+            place.validated = place.step
+
+    def number(self) -> int:
+        """What stands in the name of a checkpoint that is kept: the epoch."""
+        return self.session.place.segment
+
+    # --- training -------------------------------------------------------------------------------
 
     def train(self) -> Scores:
-        """Train all epochs, then evaluate the best weights on the test splits.
+        """Train to the end, then evaluate the best weights on the test splits.
 
-        Without validation the weights of the last epoch are evaluated.
+        Without validation the weights at the end are evaluated. With ``run.resume`` training goes
+        on where another process ended, and comes to what it would have come to.
 
         Returns:
             The scores of each test split.
 
         Raises:
-            TrainingFailed: The loss became infinite or not a number.
+            TrainingFailed: the loss became infinite or not a number, a checkpoint cannot be
+                written, or that to go on from does not fit.
+            Stopped: SIGTERM or SIGINT came; the step was ended and saved first.
         """
-        self._begin_log()
-        self.frozen = freeze(self.model, self.run.freeze)
-        optimizer = build_optimizer(self.model, self.run)
-        scaler = grad_scaler(self.context.device, self.run.precision)
-        last = self.run.num_epochs - 1
-        for epoch in range(self.run.num_epochs):
-            losses = self._train_epoch(epoch, optimizer, scaler)
-            self._log("log.txt", {"epoch": epoch, **{f"train_{k}": v for k, v in losses.items()}})
-            logger.info("epoch %d: %s", epoch, {k: float(f"{v:.4g}") for k, v in losses.items()})
-            if self.run.valid_splits:
-                if (epoch + 1) % self.run.val_freq == 0 or epoch == last:
-                    self._validate(epoch, optimizer, scaler)
-                is_kept = False
-            else:
-                is_kept = (epoch + 1) % self.run.save_freq == 0
-            if is_kept or (epoch == last and self.run.save_last):
-                self._save(f"checkpoint_{epoch}.pth", epoch, optimizer, scaler)
-        return self.evaluate(
-            self.run.test_splits, epoch=last if self.best_epoch is None else "best"
-        )
+        run, context = self.run, self.context
+        with Signals() as self.signals, job_state(context.output_dir, is_main=context.is_main):
+            session = self._session = Session(
+                run,
+                task=self.task,
+                model=self.model,
+                loader=self.loaders[TRAIN],
+                log=self.log,
+                context=context,
+                by_steps=self.by_steps,
+            )
+            session.resume(steps_per_segment=self.steps_per_segment())
+            self.log.begin()
+            self.log.open(run.loggers, step=session.place.step)
+            try:
+                self._train_all()
+                last = session.place.segment - 1
+                with self.signals.at_once():
+                    scores = self.evaluate(
+                        run.test_splits, epoch=last if self.best_epoch is None else "best"
+                    )
+            except BadLoss as error:
+                session.note(error)
+                raise
+            finally:
+                self.log.close()
+            session.training.strategy.settle()
+            if context.is_main:
+                kept.finish(context.output_dir, run.keep_last)
+        return scores
 
-    def _train_epoch(
-        self, epoch: int, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-    ) -> dict[str, float]:
-        """One pass over the training split; returns the last lr, and the mean of each loss."""
-        loader = self.loaders[TRAIN]
-        loader.set_epoch(epoch)
-        self.model.train()
-        for module in self.frozen:
-            module.eval()
+    def _train_all(self) -> None:
+        place, early, total = self.session.place, self.session.early, self.total_steps()
+        while place.is_over or (place.step < total and not early.is_over):
+            if not place.is_over:
+                self._train_segment()
+                self._close_segment()
+            self._end_segment()
+
+    def _train_segment(self) -> None:
+        """The steps that are left of the running segment."""
+        session, place = self.session, self.session.place
         schedule = registry.get_lr_scheduler_class(self.run.lr_sched or "")
-        steps = -(-len(loader) // self.run.accum_grad_iters)
-        losses = EpochLosses(epoch)
-        learning_rate = 0.0
-        with self.bar(loader, f"epoch {epoch}") as bar:
-            for step, group in enumerate(_groups(bar, self.run.accum_grad_iters)):
-                progress = Progress(
-                    step=epoch * steps + step,
-                    steps_per_epoch=steps,
-                    total_steps=steps * self.run.num_epochs,
-                )
-                learning_rate = schedule(progress, self.run)
-                set_lr(optimizer, learning_rate)
-                self._step(group, progress, optimizer, scaler, losses)
-                if losses.num_new >= self.run.log_freq:
-                    self._report(bar, losses, learning_rate)
-        if losses.num_new:
-            losses.look()
-        return {"lr": learning_rate} | losses.means()
+        per_segment, total = self.steps_per_segment(), self.total_steps()
+        if session.is_validation_due:  # the run that goes on ended before it
+            self._validate()
+        session.training.to_train_mode()
+        label, num_batches = f"epoch {place.segment}", self.batches_in_segment()
+        with progress_bar(label, total=num_batches, done=session.losses.num_batches) as bar:
+            for group in () if session.early.is_over else self.groups():
+                progress = Progress(step=place.step, steps_per_epoch=per_segment, total_steps=total)
+                place.rate = schedule(progress, self.run)
+                count = session.training.step(group, progress, place.rate, session.losses)
+                place.step += 1
+                session.speed.add(count * self.context.world_size)
+                bar.update(len(group))
+                if session.losses.num_new >= self.run.log_freq:
+                    self._report(bar)
+                self._between_steps()
+                if session.early.is_over:
+                    break
 
-    def _step(
-        self,
-        group: Sequence[Mapping[str, Any]],
-        progress: Progress,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        losses: EpochLosses,
-    ) -> None:
-        """One optimizer step on the mean loss of a group of batches."""
-        for samples in group:
-            with autocast(self.context.device, self.run.precision):
-                output = self.task.train_step(
-                    self.model, to_device(samples, self.context.device), progress
-                )
-            scaler.scale(output["loss"] / len(group)).backward()
-            losses.add(output)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
+    def _between_steps(self) -> None:
+        """Validate, save or stop, if it is time."""
+        session = self.session
+        steps, seconds = self.run.save_interval
+        is_late = seconds is not None and session.seconds_since_save >= seconds
+        is_asked = self.signals.caught is not None
+        is_asked, is_late = session.training.strategy.any([is_asked, is_late])
+        if session.is_validation_due:
+            session.save_point()
+            self._validate()
+            session.training.to_train_mode()
+        elif is_asked or is_late or (steps is not None and session.place.step % steps == 0):
+            session.save_point()
+        if is_asked:
+            session.training.strategy.settle()
+            self.signals.stop(f"saved as {session.point}; go on with run.resume=auto")
 
-    def _report(self, bar: Any, losses: EpochLosses, learning_rate: float) -> None:
-        loss = losses.look()
-        bar.set_postfix({"loss": f"{loss:.4f}", "lr": f"{learning_rate:.2e}"})
-        logger.info(
-            "epoch %d, batch %d of %d: loss %.4f, lr %.3g",
-            losses.epoch,
-            losses.num_batches,
-            bar.total,
-            loss,
-            learning_rate,
+    def _close_segment(self) -> None:
+        """Write the segment's line: the last rate, and the mean of each loss."""
+        session, place = self.session, self.session.place
+        if session.losses.num_new:
+            session.losses.look()
+        if not session.early.is_over:
+            self.align()
+        means = dist.means(session.losses.means())
+        figures = {"train_lr": place.rate} | {f"train_{k}": v for k, v in means.items()}
+        self.log.line(LOG, {**session.count, **figures})
+        session.metrics({f"epoch/{name}": value for name, value in means.items()})
+        shown = {"lr": place.rate, **means}
+        logger.info("epoch %d: %s", place.segment, {k: float(f"{v:.4g}") for k, v in shown.items()})
+        place.is_over = True
+
+    def _end_segment(self) -> None:
+        """Save, validate if it is time, keep what is to be kept, and begin the next segment."""
+        run, session, place = self.run, self.session, self.session.place
+        session.save_point()
+        is_last = place.step >= self.total_steps() or session.early.is_over
+        is_time = run.val_every is None and (place.segment + 1) % run.val_freq == 0
+        if run.valid_splits and (is_last or is_time) and place.validated != place.step:
+            self._validate()
+        is_last = is_last or session.early.is_over
+        is_kept = not run.valid_splits and (place.segment + 1) % run.save_freq == 0
+        if is_kept or (is_last and run.save_last):
+            session.keep_point(f"checkpoint_{self.number()}.pth")
+        place.segment, place.is_over = place.segment + 1, False
+        session.losses = EpochLosses(place.segment)
+        (is_asked,) = session.training.strategy.any([self.signals.caught is not None])
+        if is_asked:
+            session.training.strategy.settle()
+            self.signals.stop(f"saved as {session.point}; go on with run.resume=auto")
+
+    def _report(self, bar: Any) -> None:
+        """Say how it goes since the last report."""
+        session, place = self.session, self.session.place
+        loss = session.losses.look()
+        figures = session.speed.read(
+            waited=session.feed.waited, steps_left=self.total_steps() - place.step
         )
+        left = datetime.timedelta(seconds=round(figures.pop("seconds_left")))
+        words = readable(figures)
+        bar.set_postfix({"loss": f"{loss:.4f}", "lr": f"{place.rate:.2e}", **words, "left": left})
+        logger.info(
+            "epoch %d, batch %d of %d: loss %.4f, lr %.3g, %s, %s left",
+            place.segment,
+            session.losses.num_batches,
+            self.batches_in_segment(),
+            loss,
+            place.rate,
+            ", ".join(f"{value} {name}" for name, value in words.items()),
+            left,
+        )
+        session.metrics({"train/loss": loss, "train/lr": place.rate, **figures})
 
-    # --- evaluation -------------------------------------------------------------------------
+    # --- evaluation -----------------------------------------------------------------------------
 
     def evaluate(self, splits: Sequence[str], *, epoch: int | str = "best") -> Scores:
         """Answer and score each split.
@@ -253,112 +315,45 @@ class RunnerBase:
         Returns:
             The scores by split.
         """
-        self._begin_log()
+        self.log.begin()
         if epoch == "best" and self.best_epoch is not None:
-            load_model_state(self.context.output_dir / BEST, self.model)
+            self.session.training.strategy.settle()
+            best = kept.load_checkpoint(self.context.output_dir / kept.BEST)
+            self.session.training.load_weights(best)
         scores = {}
         for split in dict.fromkeys(splits):
-            scores[split] = self._evaluate_split(split, epoch)
-            self._log("evaluate.txt", {split: scores[split]})
+            scores[split] = self._judge(split, f"epoch{epoch}")
+            self.log.line(TESTED, {split: scores[split]})
         return scores
 
-    def _evaluate_split(self, split: str, epoch: int | str) -> dict[str, float]:
-        loader = self.loaders[split]
-        self.model.eval()
-        with torch.no_grad(), autocast(self.context.device, self.run.precision):
-            rows = self.task.unique(self.task.evaluation(self.model, _Batches(self, split)))
-        path = self.context.output_dir / "result" / f"{split}_epoch{epoch}.json"
-        write_atomic(path, json.dumps(rows, ensure_ascii=False, default=str))
-        for name, content in self.task.files(rows).items():
-            write_atomic(
-                self.context.output_dir / name,
-                json.dumps(content, ensure_ascii=False, default=str),
-            )
-        scores = self.task.score(rows, loader.dataset)
-        logger.info("%s: %s", split, {k: round(v, 4) for k, v in scores.items()})
-        return scores
+    def _judge(self, split: str, label: str) -> dict[str, float]:
+        if self._session is None:
+            return self.evaluation.split(self.model, split, label=label)
+        with self._session.training.evaluated():
+            return self.evaluation.split(self._session.training.bare, split, label=label)
 
-    def _validate(
-        self, epoch: int, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-    ) -> None:
-        """Evaluate the valid splits; one of them decides whether these weights are kept."""
-        splits = list(dict.fromkeys(self.run.valid_splits))
+    def _validate(self) -> None:
+        """Evaluate the valid splits; one of them decides whether these weights are kept.
+
+        There is a point of this very step, so that a signal may end it at once.
+        """
+        session, place, run = self.session, self.session.place, self.run
+        splits = list(dict.fromkeys(run.valid_splits))
         deciding = DECIDING if DECIDING in splits else splits[0]
-        for split in splits:
-            scores = self._evaluate_split(split, epoch)
-            if split == deciding and self._is_best(scores):
-                self.best_metric, self.best_epoch = scores[AGGREGATE], epoch
-                self._save(BEST, epoch, optimizer, scaler)
-            entry = {f"{split}_{name}": value for name, value in scores.items()}
-            self._log("log.txt", {"epoch": epoch, **entry, "best_epoch": self.best_epoch})
-
-    def _is_best(self, scores: Mapping[str, float]) -> bool:
-        """Whether these scores, which may be none, are the best so far; the first of equals is."""
-        if not scores:
-            return False
-        if AGGREGATE not in scores:
-            raise ValueError(f"the task scored no {AGGREGATE!r}, which decides what is best")
-        new = scores[AGGREGATE]
-        if self.best_metric is None or math.isnan(new):
-            return not math.isnan(new)
-        return new > self.best_metric if self.task.higher_is_better else new < self.best_metric
-
-    # --- files ------------------------------------------------------------------------------
-
-    def _save(
-        self, name: str, epoch: int, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-    ) -> None:
-        save_checkpoint(
-            self.context.output_dir / name,
-            self.model,
-            epoch=epoch,
-            optimizer=optimizer,
-            scaler=scaler,
-            config=self.config,
-        )
-
-    def _begin_log(self) -> None:
-        path = self.context.output_dir / "log.txt"
-        if not path.exists():
-            write_atomic(path, json.dumps(self.config, indent=4, default=str) + "\n")
-
-    def _log(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Append a JSON line. LAVIS rounds to three digits, which leaves nothing of most rates."""
-        with (self.context.output_dir / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    @contextlib.contextmanager
-    def bar(self, loader: Loader, label: str) -> Iterator[Any]:
-        """The loader, shown as a bar on a terminal; the log's lines go above it."""
-        bar = tqdm(loader, desc=label, disable=None, dynamic_ncols=True, leave=False)
-        if bar.disable:
-            yield bar
-            return
-        with logging_redirect_tqdm([logging.getLogger("lavis_clone")]), bar:
-            yield bar
-
-
-class _Batches:
-    """A split's batches on the runner's device, as often as they are asked for."""
-
-    def __init__(self, runner: RunnerBase, split: str) -> None:
-        self._runner, self._split = runner, split
-        self.dataset = runner.loaders[split].dataset
-
-    def __iter__(self) -> Iterator[Any]:
-        runner = self._runner
-        with runner.bar(runner.loaders[self._split], self._split) as bar:
-            for samples in bar:
-                yield to_device(samples, runner.context.device)
-
-
-def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` batches; the last one may be shorter."""
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+        by_step = run.val_every is not None
+        label = f"step{place.step}" if by_step else f"epoch{place.segment}"
+        with self.signals.at_once():
+            for split in splits:
+                scores = self._judge(split, label)
+                if split == deciding and scores:
+                    session.decide(scores)
+                entry: dict[str, Any] = {f"{split}_{n}": value for n, value in scores.items()}
+                entry["best_epoch"] = place.best_epoch
+                if by_step:
+                    entry = {"step": place.step, **entry, "best_step": place.best_step}
+                self.log.line(LOG, {**session.count, **entry})
+                figures = {f"{split}/{name}": value for name, value in scores.items()}
+                if split == deciding and place.best_metric is not None:
+                    figures[f"best/{run.best_metric}"] = place.best_metric
+                session.metrics(figures)
+        place.validated = place.step

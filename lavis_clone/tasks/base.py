@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
+from lavis_clone.common import dist
 from lavis_clone.common.progress import Progress
 from lavis_clone.common.schema import RunConfig
 from lavis_clone.models.capabilities import Trains, require
@@ -75,12 +76,25 @@ class BaseTask(ABC):
         """A row for each sample of a batch."""
 
     def evaluation(self, model: Any, batches: Iterable[Mapping[str, Any]]) -> list[Row]:
-        """A row for each sample of a split; tasks that compare samples override it.
+        """A row for each sample of this process's; tasks that compare samples override it.
 
         Args:
             batches: The runner's can be gone through more than once, and have a ``dataset``.
         """
         return [row for samples in batches for row in self.valid_step(model, samples)]
+
+    def rows(self, model: Any, batches: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """The rows of a whole split, each ``key`` once; every process must call it.
+
+        Args:
+            batches: This process's part of the split. Those of lower ranks come first in the data
+                set, so that the rows stand in its order however many processes there are.
+
+        Returns:
+            All processes' rows on rank 0, nothing elsewhere.
+        """
+        parts = dist.gather_objects(self.evaluation(model, batches))
+        return self.unique(row for part in parts for row in part)
 
     def rehearse(self, model: Any, samples: Mapping[str, Any]) -> None:
         """Evaluate a batch of one before any work; a task that needs more samples overrides it."""

@@ -65,7 +65,8 @@ def score_pairs(model: Embeds, split: Split, options: RetrievalOptions) -> PairS
 
     If the model ``Matches``, it judges each image's ``k_test`` likeliest texts, to find texts, and
     each text's ``k_test`` likeliest images, to find images: the score is the logit of a match plus
-    the cosine, and ``NOT_JUDGED`` elsewhere. If it does not, all scores are cosines.
+    ``itc_weight`` times the cosine, and ``NOT_JUDGED`` elsewhere. If it does not, all scores are
+    cosines.
 
     Returns:
         The same in every process.
@@ -99,6 +100,7 @@ def score_pairs(model: Embeds, split: Split, options: RetrievalOptions) -> PairS
         logger.info("judging %d of %d pairs", candidates.count(), scores.numel())
         rows = {index: row for row, index in enumerate(order)}
         judged = _judge(model, store, texts, candidates, rows, lengths)
+    scores *= options.itc_weight
     for row, logits in _of_all(judged).items():
         scores[row, candidates.texts(row)] += logits
     i2t = scores.masked_fill(~candidates.i2t, NOT_JUDGED)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lavis_clone.common import dist
 from lavis_clone.common.registry import registry
 from lavis_clone.common.task_options import RetrievalOptions
 from lavis_clone.models.capabilities import Embeds
@@ -71,6 +72,11 @@ class RetrievalTask(BaseTask):
         dataset = batches.dataset
         scores = score_pairs(model, batches, self.options)
         return [*_image_rows(scores, dataset), *_text_rows(scores, dataset)]
+
+    def rows(self, model: Embeds, batches: Any) -> list[Row]:
+        """As of every task; what to compare is exchanged before, so that rows need not be."""
+        rows = self.evaluation(model, batches)
+        return self.unique(rows) if dist.rank() == 0 else []
 
     def rehearse(self, model: Embeds, samples: Mapping[str, Any]) -> None:
         """Compare one image with a text; where both are from does not matter."""

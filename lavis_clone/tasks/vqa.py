@@ -219,13 +219,18 @@ class GqaTask(AnswerTask):
             for i, (question_id, answer, sure) in enumerate(answered)
         ]
 
-    def score(self, rows: Sequence[Row], dataset: Any) -> dict[str, float]:  # noqa: ARG002
-        """``acc`` in percent; {} without ground truth."""
-        known = [row for row in rows if row["gt_ans"] is not None]
+    def score(self, rows: Sequence[Row], dataset: Any) -> dict[str, float]:
+        """``acc`` in percent; {} without ground truth.
+
+        Where rows have none, it is what the data set says of their questions, if people agree.
+        """
+        is_told = any(row["gt_ans"] is not None for row in rows)
+        agreed = {} if is_told else _agreed(dataset)
+        pairs = [(row["pred_ans"], agreed.get(row["question_id"], row["gt_ans"])) for row in rows]
+        known = [(answer, truth) for answer, truth in pairs if truth is not None]
         if not known:
             return {}
-        pairs = [row["pred_ans"] for row in known], [row["gt_ans"] for row in known]
-        right = 100 * accuracy(*pairs)
+        right = 100 * accuracy([answer for answer, _ in known], [truth for _, truth in known])
         return {AGGREGATE: right, "acc": right}
 
 
@@ -243,6 +248,12 @@ def _field(samples: Mapping[str, Any], name: str, i: int) -> Any:
     """What a batch says about sample i; None, when it says nothing."""
     values = samples.get(name)
     return None if values is None else values[i]
+
+
+def _agreed(dataset: Any) -> dict[int | str, str]:
+    """The answer of each question that people gave one answer to."""
+    answers = {question_id: set(truth.answers) for question_id, truth in _truths(dataset).items()}
+    return {question_id: found.pop() for question_id, found in answers.items() if len(found) == 1}
 
 
 def _truths(dataset: Any) -> dict[int | str, Any]:

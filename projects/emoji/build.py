@@ -10,18 +10,15 @@ text is chosen and how the splits are made.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import logging
 import multiprocessing
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emoji_concepts import BuildError, Concept, load_json, read_concepts
-from emoji_drawings import VENDORS, Drawings, render, write_atomic
+from emoji_concepts import BuildError, Concept, read_concepts
+from emoji_drawings import VENDORS, Drawings, render
+from emoji_packages import check_origin, install, require
 from emoji_records import split_records, write_annotations
 from emoji_sample import count_line, write_sample
 from emoji_start import (
@@ -52,45 +49,6 @@ NEEDED = {"resvg-py": "resvg_py", "pillow": "PIL", "tqdm": "tqdm"}  # package ->
 WORKERS = 2
 
 
-def install(folder: Path) -> Path:
-    """Have npm put the pinned packages under ``folder``, unless they are there.
-
-    Returns:
-        The ``node_modules`` folder.
-
-    Raises:
-        BuildError: if npm is absent or fails.
-    """
-    modules = folder / "node_modules"
-
-    def is_there(name: str) -> bool:
-        manifest = modules / name / "package.json"
-        return manifest.is_file() and load_json(manifest).get("version") == PINS[name]
-
-    if all(map(is_there, PINS)):
-        return modules
-    npm = shutil.which("npm")
-    if npm is None:
-        raise BuildError("npm is not installed; install Node.js with npm (apt-get install npm)")
-    folder.mkdir(parents=True, exist_ok=True)
-    pins = [f"{name}@{version}" for name, version in PINS.items()]
-    flags = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-    command = [npm, "install", *flags, *pins]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or "npm says nothing").splitlines()[-1]
-        raise BuildError(f"npm install in {folder} failed: {last}")
-    return modules
-
-
-def check_origin(out: Path) -> None:
-    """Refuse to mix pictures of other packages in; note in ``out`` what these are made of."""
-    note = out / "packages.json"
-    if note.exists() and load_json(note) != PINS:
-        raise BuildError(f"{out} was built from other packages (see {note}); build in a new folder")
-    write_atomic(note, json.dumps(PINS, indent=1).encode())
-
-
 def build(modules: Path, out: Path) -> list[tuple[Concept, str]]:
     """Write ``out/images`` and ``out/annotations``; pictures that exist are kept.
 
@@ -102,7 +60,7 @@ def build(modules: Path, out: Path) -> list[tuple[Concept, str]]:
     """
     from tqdm import tqdm
 
-    check_origin(out)
+    check_origin(out, PINS)
     concepts = read_concepts(modules)
     drawn, jobs = [], []
     for vendor in VENDORS:
@@ -139,10 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        absent = [name for name, module in NEEDED.items() if not importlib.util.find_spec(module)]
-        if absent:
-            raise BuildError(f"not installed: {', '.join(absent)}; pip install {' '.join(absent)}")
-        modules = install(options.packages or options.out / "packages")
+        require(NEEDED)
+        modules = install(options.packages or options.out / "packages", PINS)
         drawn = build(modules, options.out)
         fetch_vision_weights(options.out)
         fetch_text_weights(options.out)

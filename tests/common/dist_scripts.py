@@ -11,6 +11,7 @@ from torch import nn
 
 from lavis_clone.common import dist
 from lavis_clone.common.meters import MetricLogger
+from lavis_clone.common.watch import ends_together
 
 
 def collectives() -> None:
@@ -77,3 +78,27 @@ def meters() -> None:
     log.update(loss=1.0 + 2 * dist.rank(), acc=0.5)
     log.synchronize()
     assert log.averages() == {"loss": 2.0, "acc": 0.5}
+
+
+def small_things() -> None:
+    """Flags, numbers and rows of all processes; weights of the first one."""
+    rank = dist.rank()
+    assert dist.agree([rank == 1, False, True]) == [True, False, True]
+    assert dist.means({"loss": 1.0 + rank}) == {"loss": 1.5}
+    assert dist.gather_objects([rank] * rank) == ([[], [1]] if rank == 0 else [])
+    model = nn.BatchNorm1d(1)
+    nn.init.constant_(model.weight, 1.0 + rank)
+    dist.align(model)
+    assert model.weight.item() == 1.0
+    assert model.running_mean is not None
+    model.running_mean.fill_(rank)
+    dist.average_statistics(model)
+    assert model.running_mean.item() == 0.5
+
+
+def one_fails() -> None:
+    """The other one waits for it."""
+    with ends_together():
+        if dist.rank() == 1:
+            raise ArithmeticError("the cause")
+        dist.barrier()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,38 +14,38 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def free_port() -> str:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def run_distributed(
-    module: str, *functions: str, world_size: int = 2, timeout: float = 120
+    module: str, *functions: str, world_size: int = 2, timeout: float = 900, **variables: str
 ) -> None:
     """Call functions of ``module``, one after the other, in each of ``world_size`` processes.
 
-    The processes are started as torchrun would start them, and have joined when the first one runs.
-    An exception in any of them fails the test.
+    The processes have joined when the first one runs. An exception in any of them fails the test.
+
+    Args:
+        variables: Further environment variables.
     """
-    code = (
-        "import torch; torch.set_num_threads(1)\n"
-        f"from lavis_clone.common import dist, launch; import {module} as script\n"
-        "launch.init_distributed(device='cpu')\n"
-        f"for name in {functions!r}: getattr(script, name)()\n"
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world_size)}
     with tempfile.TemporaryDirectory() as folder:
-        logs = [Path(folder, f"{rank}.log") for rank in range(world_size)]
-        running = [
-            subprocess.Popen(
-                ["/bin/sh", "-c", 'exec "$0" -c "$1" > "$2" 2>&1', sys.executable, code, str(log)],
-                cwd=ROOT,
-                env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            )
-            for rank, log in enumerate(logs)
-        ]
+        command = [sys.executable, "-m", "tests.common.forked", module, str(world_size)]
+        running = subprocess.Popen(
+            [*command, free_port(), folder, *functions],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            codes = [process.wait(timeout) for process in running]
+            _, errors = running.communicate(timeout=timeout)
         finally:
-            for process in running:
-                process.kill()
-        said = "\n".join(log.read_text() for log in logs)
-    assert codes == [0] * world_size, said
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+        logs = sorted(Path(folder).glob("*.log"))
+        said = "\n".join(f"--- rank {log.stem}\n{log.read_text()}" for log in logs)
+    assert running.returncode == 0, f"{errors}{said}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,8 +18,12 @@ class Site:
 
     url: str = ""
     body: bytes = BODY
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """What single paths send in place of ``body``."""
     etag: str | None = '"one"'
     has_ranges: bool = True
+    lies_about_ranges: bool = False
+    """Sends the first byte when it is asked for, but no other range."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the next answers break off, first come first cut."""
     statuses: list[int] = field(default_factory=list)
@@ -27,9 +31,15 @@ class Site:
     extra_length: int = 0
     """By how much Content-Length exceeds what is sent."""
     delay: float = 0.0
+    slowness: float = 0.0
+    """Seconds before each 10,000 bytes."""
     requests: list[dict[str, str]] = field(default_factory=list)
     """Headers of each request, in order."""
     counts: Counter[str] = field(default_factory=Counter)
+    most_at_once: int = 0
+    """How many answers there were at the same time, at most."""
+    now: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,6 +51,23 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def do_GET(self) -> None:
+        site = self.site
+        with site.lock:
+            site.now += 1
+            site.most_at_once = max(site.most_at_once, site.now)
+        self.is_counted = True
+        try:
+            self.answer()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Count as done, just before the client can know that it is."""
+        with self.site.lock:
+            self.site.now -= self.is_counted
+        self.is_counted = False
+
+    def answer(self) -> None:
         site = self.site
         site.requests.append(dict(self.headers))
         site.counts[self.path] += 1
@@ -63,27 +90,47 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_body(self) -> None:
         site = self.site
+        body = site.bodies.get(self.path.partition("?")[0], site.body)
         threading.Event().wait(site.delay)
-        start, asked = 0, self.headers.get("Range")
-        same = self.headers.get("If-Range") in (None, site.etag)
-        if asked and site.has_ranges and same:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-        if start >= len(site.body):
+        start, end = self.asked(len(body))
+        if start >= len(body):
             self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(site.body)}")
+            self.send_header("Content-Range", f"bytes */{len(body)}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        rest = site.body[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            end = f"{len(site.body) - 1}/{len(site.body)}"
-            self.send_header("Content-Range", f"bytes {start}-{end}")
+        is_probe = self.headers.get("Range") == "bytes=0-0"
+        if is_probe:
+            self.leave()  # nobody waits for the byte
+        rest, is_part = body[start:end], start > 0 or end < len(body)
+        self.send_response(206 if is_part else 200)
+        if is_part:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(body)}")
         if site.etag:
             self.send_header("ETag", site.etag)
         self.send_header("Content-Length", str(len(rest) + site.extra_length))
         self.end_headers()
-        self.wfile.write(rest[: site.cuts.pop(0)] if site.cuts else rest)
+        self.send_slowly(rest[: site.cuts.pop(0)] if site.cuts and not is_probe else rest)
+
+    def send_slowly(self, data: bytes) -> None:
+        step = 10_000 if self.site.slowness else max(len(data), 1)
+        with suppress(ConnectionError):  # the client has gone
+            for start in range(0, len(data), step):
+                threading.Event().wait(self.site.slowness)
+                if start + step >= len(data):
+                    self.leave()
+                self.wfile.write(data[start : start + step])
+
+    def asked(self, length: int) -> tuple[int, int]:
+        """The first byte to send, and the one after the last."""
+        site, asked = self.site, self.headers.get("Range")
+        same = self.headers.get("If-Range") in (None, site.etag)
+        if not asked or not site.has_ranges or not same:
+            return 0, length
+        if site.lies_about_ranges and asked != "bytes=0-0":
+            return 0, length
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        return int(first), min(int(last) + 1, length) if last else length
 
 
 @contextmanager

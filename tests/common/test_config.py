@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from lavis_clone.common import config as config_module
+from lavis_clone.common.blocks import DatasetBlock
 from lavis_clone.common.config import ConfigError, load_config, load_yaml, parse_options
 from lavis_clone.common.registry import Registry, registry
-from lavis_clone.common.schema import DatasetBlock
 
 RUN = {
     "task": "captioning",

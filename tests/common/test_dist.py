@@ -13,7 +13,17 @@ from tests.common.processes import run_distributed
 
 def test_two_processes() -> None:
     names = ("collectives", "gather_with_gradient", "replicas", "main_first", "meters")
-    run_distributed("tests.common.dist_scripts", *names)
+    run_distributed("tests.common.dist_scripts", *names, "small_things")
+
+
+def test_a_failure_in_one_process_ends_all_and_is_what_is_told() -> None:
+    with pytest.raises(AssertionError) as failed:
+        run_distributed("tests.common.dist_scripts", "one_fails", timeout=100)
+    first, last = str(failed.value).split("--- rank 0")[1].split("--- rank 1")
+    assert "rank 0 ends, as rank 1 has failed" in first
+    assert "Traceback" not in first
+    assert "ArithmeticError: the cause" in last
+    assert "exit codes [1, 1]" in str(failed.value)
 
 
 def test_a_single_process_is_no_special_case() -> None:
@@ -21,7 +31,11 @@ def test_a_single_process_is_no_special_case() -> None:
     model = nn.Linear(1, 1)
     assert (dist.rank(), dist.world_size()) == (0, 1)
     assert dist.gather(x) is x and dist.broadcast("x") == "x"
-    assert dist.all_gather_objects(3) == [3]
+    assert dist.all_gather_objects(3) == dist.gather_objects(3) == [3]
+    assert dist.agree([True, False]) == [True, False]
+    assert dist.means({"loss": 2.0}) == {"loss": 2.0}
+    assert dist.local(x) is x and dist.whole(x) is x
+    assert dist.side_group() is None
     assert dist.all_reduce_sum(x).tolist() == [1.0, 1.0]
     assert dist.replicate(model) is model and dist.unwrap(model) is model
     with dist.main_first(), dist.no_sync(model):

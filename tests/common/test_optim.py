@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from lavis_clone.common.muon import MuonWithAdamW
 from lavis_clone.common.optim import build_optimizer, freeze, parameter_groups, set_lr
 from lavis_clone.common.schema import RunConfig
 
@@ -139,3 +141,88 @@ def test_the_factors_survive_saving() -> None:
     second.load_state_dict(first.state_dict())
     set_lr(second, 1.0)
     assert {group["lr"] for group in second.param_groups} == {0.125, 0.25, 0.5, 1.0}
+
+
+# --- which optimizer ----------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(5, 4)
+        self.inner = nn.Linear(4, 6)
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(self.words(numbers)).tanh()).square().mean()
+
+
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    for _ in range(steps):
+        model(torch.tensor([1, 2])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("sgd", torch.optim.SGD),
+        ("adafactor", torch.optim.Adafactor),
+        ("muon", MuonWithAdamW),
+    ],
+)
+def test_any_optimizer_goes_on_where_it_was(name: Any, kind: type) -> None:
+    model, keys = Net(), {"optimizer": name, "init_lr": 0.05, "weight_decay": 0.1}
+    optimizer = build_optimizer(model, run(**keys))
+    assert isinstance(optimizer, kind)
+    before = model(torch.tensor([1, 2])).item()
+    learn(model, optimizer, 3)
+    other, state = Net(), copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    learn(model, optimizer, 3)
+    assert model(torch.tensor([1, 2])).item() < before
+    other.load_state_dict(state[0])
+    again = build_optimizer(other, run(**keys))
+    again.load_state_dict(state[1])
+    learn(other, again, 3)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_muon_is_for_matrices_between_layers() -> None:
+    model = Net()
+    optimizer = build_optimizer(model, run(optimizer="muon", lr_scale={"inner": 0.5}))
+    names = {id(p): name for name, p in model.named_parameters()}
+    matrices = [names[id(p)] for g in optimizer.param_groups if g["is_matrix"] for p in g["params"]]
+    assert matrices == ["inner.weight"]
+    set_lr(optimizer, 2.0)
+    assert {g["lr"] for g in optimizer.param_groups} == {1.0, 2.0}
+    with pytest.raises(ValueError, match="takes no closure"):
+        optimizer.step(lambda: 0.0)
+
+
+def test_muon_turns_a_gradient_into_a_step_of_even_singular_values() -> None:
+    layer = nn.Linear(4, 6, bias=False)
+    keys = {"optimizer": "muon", "weight_decay": 0.0, "init_lr": 1.0, "momentum": 0.0}
+    optimizer = build_optimizer(layer, run(**keys))
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn(6, 4) @ torch.diag(torch.tensor([9.0, 1.0, 0.5, 0.2]))
+    optimizer.step()
+    sizes = torch.linalg.svdvals(before - layer.weight.detach())
+    assert sizes.max() < 2 * sizes.min()
+
+
+def test_momentum_is_the_optimizers_own_unless_it_is_given() -> None:
+    for name, given, found in (("sgd", None, 0.9), ("sgd", 0.5, 0.5), ("muon", None, 0.95)):
+        optimizer = build_optimizer(nn.Linear(3, 3), run(optimizer=name, momentum=given))
+        assert optimizer.param_groups[0]["momentum"] == found
+
+
+def test_a_rate_that_is_a_tensor_stays_one() -> None:
+    weight = nn.Parameter(torch.zeros(2, 2))
+    rate = torch.tensor(1.0)
+    optimizer = torch.optim.AdamW([{"params": [weight], "lr_scale": 0.5, "lr": rate}])
+    set_lr(optimizer, 3.0)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 1.5

@@ -55,6 +55,15 @@ def test_steps_decay_down_to_the_floor() -> None:
         linear_warmup_step_lr(at(1), run())
 
 
+def test_by_step_the_rate_changes_at_each_step_and_warm_up_may_take_longer() -> None:
+    config = run(lr_per="step", warmup_lr=0.0, warmup_steps=20)
+    cosine = [linear_warmup_cosine_lr(at(0, step), config) for step in (0, 10, 19, 20, 30, 40)]
+    assert cosine == pytest.approx([0.0, 0.5, 0.95, 1.0, 0.5, 0.0])
+    config = run(lr_per="step", lr_decay_rate=0.25)
+    assert [linear_warmup_step_lr(at(0, step), config) for step in (0, 5, 10)] == [1.0, 0.5, 0.25]
+    assert constant_lr(at(3, 3), config) == 1.0
+
+
 def test_the_constant_schedule_ignores_warm_up() -> None:
     assert constant_lr(at(0), run(warmup_lr=0.1, warmup_steps=5)) == 1.0
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lavis_clone.common.blocks import AnnotationBlock, DatasetBlock
 from lavis_clone.common.config import load_config, load_yaml, model_defaults
 from lavis_clone.common.reading import plain, read
 from lavis_clone.common.registry import registry
-from lavis_clone.common.schema import AnnotationBlock, DatasetBlock
 from lavis_clone.common.task_options import CaptioningOptions
 from lavis_clone.datasets.builders.table import BENCHMARKS
 from lavis_clone.datasets.kinds import KINDS

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "tasks": ["common", "models.outputs", "models.capabilities", "models.generation"],
     "runners": ["common", "tasks.base", "models.outputs"],
 }
-TOP_FOLDERS = {"app"}
+TOP_FOLDERS = {"app", "migration"}
 """Like the files beside it, such as ``cli.py``, it wires the floors together."""
 FAMILIES = ["albef", "alpro", "blip", "clip", "dialogue"]
 """Folders of ``models`` that share its parts and never each other."""

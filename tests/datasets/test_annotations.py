@@ -46,7 +46,7 @@ BAD = {
     "k.csv": ('image\na\n"b', "line 3: "),
     "l.csv": ("", "holds no records"),
     "m.csv": ("name\na\n", "record 1: has no 'image'"),
-    "n.txt": ("a", r"must end in .json, .jsonl, .csv or .tsv"),
+    "n.txt": ("a", r"must end in .json, .jsonl, .csv, .tsv or .parquet"),
     "o.json": (b"\xff\xfe[", "not UTF-8"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import yaml
@@ -49,9 +51,23 @@ def test_the_zoo_lists_names_and_prints_a_table():
     names = dataset_zoo.get_names()
     assert names == sorted(names) and {"coco_caption", "emoji_caption"} <= set(names)
     assert dataset_zoo.dataset_zoo["coco_caption"] == ["default"]
-    lines = str(dataset_zoo).splitlines()
-    assert lines[0].split() == ["Data", "set", "Kind", "Types"]
-    assert any(line.split() == ["coco_caption", "caption", "default"] for line in lines)
+    head, rule, *lines = str(dataset_zoo).splitlines()
+    assert len(lines) == len(names) and set(rule) == {"="} and len(rule) >= max(map(len, lines))
+    coco = next(line for line in lines if line.startswith("coco_caption "))
+    cells = dict(zip(re.split("  +", head), re.split("  +", coco), strict=True))
+    assert cells == {
+        **{"Data set": "coco_caption", "Kind": "caption", "Types": "default"},
+        "Splits": "train 566,747, val 5,000, test 5,000",
+        "Licence": "CC BY 4.0 (annotations)",
+        "Where its media come from": "COCO 2014, photographs from Flickr under their owners' terms",
+    }
+
+
+def test_every_benchmark_says_whose_it_is():
+    for listing in dataset_zoo.listings():
+        if listing.name != "own":
+            assert listing.licence and listing.media and listing.homepage.startswith("https://")
+            assert listing.splits and listing.kind == BENCHMARKS[listing.name].kind
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -168,12 +184,12 @@ def test_a_split_can_be_taken_out_and_others_added(shapes):
         **INFO,
         "annotations": {
             "train": None,
-            "unseen": {"storage": ["shapes/val.json", "shapes/val.json"]},
+            "unseen": {"storage": ["shapes/train.json", "shapes/val.json"]},
         },
     }
     builder = registry.get_builder_class("coco_caption")(block(build_info=info))
     datasets = builder.build_datasets()
-    assert list(datasets) == ["unseen"] and len(datasets["unseen"]) == 10
+    assert list(datasets) == ["unseen"] and len(datasets["unseen"]) == 15
 
 
 def test_bad_annotations_are_told(shapes):

@@ -295,7 +295,7 @@ def test_what_npm_says_last_is_passed_on(
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(emoji.BuildError, match="failed: no route to install$"):
-        emoji.install(tmp_path / "packages")
+        emoji.install(tmp_path / "packages", emoji.PINS)
 
 
 def test_other_pins_do_not_mix(packages: Path, tmp_path: Path) -> None:

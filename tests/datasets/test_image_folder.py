@@ -78,7 +78,13 @@ def test_splits_are_folders(tmp_path):
     assert found["val"].classnames == ["first", "second"]
 
 
-@pytest.mark.parametrize("changes", [{"splits": "[]"}, {"kind": "classification"}])
-def test_other_kinds_need_annotations(changes, tmp_path):
-    with pytest.raises(ConfigError, match=r"build_info\.annotations: names no split"):
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"splits": "[]"}, "own: has no annotations, and .* no folders for the splits"),
+        ({"kind": "classification"}, r"own\.annotations: required .*; kind image_folder reads"),
+    ],
+)
+def test_other_kinds_need_annotations(changes, told, tmp_path):
+    with pytest.raises(ConfigError, match=told):
         load_dataset("own", own_file(tmp_path, **changes))

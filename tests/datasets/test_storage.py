@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
+from lavis_clone.common.blocks import AnnotationBlock
 from lavis_clone.common.files import FileError
-from lavis_clone.common.schema import AnnotationBlock
 from lavis_clone.datasets.storage import annotation_paths, media_root, storage_path
 
 WHERE = "datasets.x.build_info.annotations.val"

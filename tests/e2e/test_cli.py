@@ -39,6 +39,10 @@ def test_lists():
     listed = [line.split(maxsplit=1) for line in invoke("models").stdout.splitlines()]
     assert ["blip_caption", "base_coco, large_coco, tiny_emoji"] in listed
     assert "emoji_caption" in invoke("datasets").stdout
+    told = [json.loads(line) for line in invoke("datasets", "--json").stdout.splitlines()]
+    (nlvr,) = [row for row in told if row["name"] == "nlvr"]
+    assert nlvr["kind"] == "nlvr" and nlvr["licence"] == "CC BY 4.0 (sentences)"
+    assert nlvr["splits"] == {"train": 86373, "val": 6982, "test": 6967}
     assert "blip_image_eval" in invoke("processors").stdout.split()
 
 
@@ -264,9 +268,9 @@ def test_config_check_prints_the_merged_config(recipe):
 
 def test_config_check_tells_all_problems_of_all_files(recipe, tmp_path):
     content = yaml.safe_load(recipe.read_text())
-    content["run"] |= {"resume_ckpt_path": "x", "train_dataset_ratios": {"emoji_caption": 1}}
+    content["run"] |= {"max_iters": 5, "train_dataset_ratios": {"emoji_caption": 1}}
     bad = toys.write_recipe(tmp_path / "bad.yaml", content)
     lines = refused("config", "check", bad, recipe, tmp_path / "none.yaml")
     assert len(lines) == 3
-    assert lines[0].startswith(f"{bad}: run.resume_ckpt_path: ")
+    assert lines[0].startswith(f"{bad}: run.train_dataset_ratios: ")
     assert lines[2].startswith(f"{tmp_path / 'none.yaml'}: no such config file")

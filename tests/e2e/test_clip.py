@@ -66,10 +66,16 @@ def test_features_are_one_vector_each(folder, data, tmp_path):
         np.testing.assert_allclose(
             np.linalg.norm(images["image_embeds_proj"], axis=1), 1, rtol=1e-5
         )
+
+
+def test_a_mode_that_it_lacks_is_told_before_any_work(folder, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("lavis_clone.inference.Choice.open", lambda _choice: pytest.fail("opened"))
+    (tmp_path / "texts.txt").write_text("red cat\nblue dog\n")
     both = ("--mode", "multimodal", "--texts", tmp_path / "texts.txt")
     pictures = sorted((data / "images").iterdir())[:2]
-    (line,) = toys.refused("features", *pictures, *both, "-o", tmp_path / "c.npz", *options)
-    assert "mode must be one or more of image, text, got 'multimodal'" in line
+    options = ("--model", "clip", "--type", folder, "-o", tmp_path / "c.npz")
+    (line,) = toys.refused("features", *pictures, *both, *options)
+    assert "clip has no mode 'multimodal'; use one of image, text" in line
 
 
 def recipe(data, folder, output, **run):

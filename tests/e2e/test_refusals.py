@@ -37,7 +37,7 @@ from tests.e2e.toys import refused
             "datasets.emoji_caption.vis_processor.eval.name=blip_image_evla",
             "unknown processor 'blip_image_evla'; did you mean 'blip_image_eval'?",
         ),
-        ("run.resume_ckpt_path=x.pth", "run.resume_ckpt_path: resuming is not possible yet"),
+        ("run.resume_ckpt_path=x.pth", "run.resume: no such job or checkpoint: x.pth"),
         ("run.train_dataset_ratios.emoji_caption=1", "run.train_dataset_ratios: belongs to runn"),
         ("run.test_splits=[tset]", "run: no data set has a split 'tset'; there are test, train, v"),
         ("run.score_by=colour", "run.score_by: annotation 0 has no field 'colour'"),
@@ -156,7 +156,7 @@ def test_weights_come_last_of_what_is_checked(recipe):
     """Each of these is told although the weights, which take longest to get, are missing, too."""
     missing = "model.finetuned=/no/weights.pth"
     for option, told in (
-        ("run.resume_ckpt_path=x", "resume_ckpt_path"),
+        ("run.resume_ckpt_path=x", "no such job or checkpoint"),
         ("run.test_splits=[tset]", "no data set has a split"),
         ("run.score_by=colour", "score_by"),
         ("run.device=mps", "mps"),
@@ -167,11 +167,11 @@ def test_weights_come_last_of_what_is_checked(recipe):
         assert told in line
 
 
-def test_several_processes_are_refused_before_work(recipe, monkeypatch):
+def test_processes_that_cannot_meet_are_told_before_work(recipe, monkeypatch):
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     (line,) = refused("train", recipe, "model.finetuned=/no/weights.pth")
-    assert line.startswith("error: this is process 1 of 4, but a job runs in one so far")
+    assert line == "rank 1: error: MASTER_ADDR and MASTER_PORT must be set, as torchrun does"
     assert not (recipe.parent / "output").exists()
 
 

@@ -51,7 +51,9 @@ def test_train_script_writes_a_whole_job_below_the_working_directory(trained):
         "config.yaml",
         "console.log",
         "evaluate.txt",
+        "job.json",
         "log.txt",
+        "metrics.jsonl",
         *(f"result/val_epoch{n}.json" for n in range(3)),
         "result/test_epochbest.json",
     }

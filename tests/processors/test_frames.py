@@ -12,7 +12,15 @@ import torch
 from lavis_clone.processors import frames
 from lavis_clone.processors.frames import Size, VideoError, VideoNotFound, scan
 from lavis_clone.processors.video import load_video, read_video
-from tests.processors.videos import number, picture, shifted, turned, write_sound, write_video
+from tests.processors.videos import (
+    cut_off,
+    number,
+    picture,
+    shifted,
+    turned,
+    write_sound,
+    write_video,
+)
 
 needs_decord = pytest.mark.skipif(not frames.has_decord(), reason="decord is not installed")
 
@@ -165,13 +173,31 @@ def test_av1_is_read_by_pyav(tmp_path):
     assert numbers(load_video(path, 4)) == [0, 3, 6, 9]
 
 
-def test_decord_that_fails_is_replaced(folder, monkeypatch):
-    def failing(*_):
-        raise VideoError("no")
+def failing(message):
+    def reading(*_):
+        raise VideoError(message)
 
-    monkeypatch.setattr("lavis_clone.processors.video.read_with_decord", failing)
+    return reading
+
+
+@needs_decord
+def test_pyav_that_fails_is_replaced_where_decord_is_trusted(folder, monkeypatch, caplog):
+    monkeypatch.setattr("lavis_clone.processors.video.read_with_pyav", failing("no"))
     assert numbers(load_video(folder / "h264.mp4", 3)) == [0, 10, 20]
+    assert "decord reads what PyAV does not: no" in caplog.text
     with pytest.raises(VideoError, match=r"^no$"):
+        load_video(folder / "h264.mp4", 3, backend="pyav")
+    with pytest.raises(VideoError, match=r"^no$"):
+        load_video(folder / "vp8.webm", 3)
+    monkeypatch.setattr("lavis_clone.processors.video.read_with_decord", failing("nor this"))
+    with pytest.raises(VideoError, match=r"^no$"):
+        load_video(folder / "h264.mp4", 3)
+
+
+def test_decord_reads_only_where_it_is_asked(folder, monkeypatch):
+    monkeypatch.setattr("lavis_clone.processors.video.read_with_decord", failing("asked"))
+    assert numbers(load_video(folder / "h264.mp4", 3)) == [0, 10, 20]
+    with pytest.raises(VideoError, match=r"^asked$"):
         load_video(folder / "h264.mp4", 3, backend="decord")
 
 
@@ -224,6 +250,27 @@ def test_what_cannot_be_read_says_so_in_one_line(tmp_path):
         assert str(told.value).startswith(f"{tmp_path / name}: {message}"), name
         assert "\n" not in str(told.value)
         assert isinstance(told.value, VideoNotFound) == (name == "missing.mp4")
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "b_pyramid.mkv", "vfr.mkv", "vp9.webm"])
+def test_a_file_that_is_cut_off_between_two_frames(folder, tmp_path, name):
+    source = folder / name
+    if name == "vfr.mkv":
+        source = write_video(tmp_path / "whole.mkv", times=jitter(30))
+    for share in (1, 2, 3, 4, 5):
+        path = cut_off(source, tmp_path / name, share / 9)
+        with pytest.raises(VideoError) as told:
+            scan(path)
+        assert "damaged" in str(told.value)
+    assert scan(source).count == 30
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_sound_may_be_longer_or_shorter_than_the_video(tmp_path, seconds):
+    path = write_video(tmp_path / "a.mkv", sound=seconds)
+    assert scan(path).count == 30
+    with pytest.raises(VideoError, match="damaged"):
+        scan(cut_off(path, path.with_name("b.mkv"), 0.5))
 
 
 def test_a_null_byte_in_a_name(tmp_path):

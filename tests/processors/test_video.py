@@ -196,11 +196,13 @@ def test_scales_must_fit():
 def test_operations_of_a_video_are_different_and_all_applied():
     augment = VideoRandomAugment(3, 5)
     for _ in range(30):
+        assert len(set(augment.choose())) == 3
         chosen = augment.draw()
-        assert len({operation for operation, _ in chosen}) == 3
+        assert len({operation for operation, _ in chosen}) == len(chosen)
         assert {sign for _, sign in chosen} <= {1, -1}
-    assert {operation for _ in range(60) for operation, _ in augment.draw()} == {
-        *OPERATIONS.values()
+    without_effect = ("Identity", "Brightness", "Sharpness")  # at level 5 of 10
+    assert {operation for _ in range(90) for operation, _ in augment.draw()} == {
+        operation for name, operation in OPERATIONS.items() if name not in without_effect
     }
     with pytest.raises(ValueError, match=r"ops \(11\) must be at most 10"):
         VideoRandomAugment(11)

@@ -13,6 +13,8 @@ import numpy as np
 
 REGULAR = "keyint=10:min-keyint=10:scenecut=0"
 """What makes x264 set a key frame every 10 frames, and nowhere else."""
+RATE = 16000
+"""Samples of sound a second."""
 STEP = 6
 """How much brighter each frame is than the one before it."""
 TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
@@ -42,6 +44,7 @@ def write_video(  # noqa: PLR0913  # each of these makes files that are hard to 
     times: Sequence[int] | None = None,
     x264: str = "",
     container: dict[str, str] | None = None,
+    sound: float = 0.0,
 ) -> Path:
     """Write ``count`` frames with a key frame every 10.
 
@@ -50,6 +53,7 @@ def write_video(  # noqa: PLR0913  # each of these makes files that are hard to 
         times: Of each frame, in milliseconds; None for 25 frames a second.
         x264: Parameters of the encoder, such as ``bframes=0``.
         container: Options of the file format.
+        sound: Seconds of silence beside the frames; 0 for no sound.
     """
     with av.open(str(path), "w", options=container or {}) as file:
         options = {"x264-params": f"{REGULAR}:{x264}".rstrip(":")} if codec == "libx264" else {}
@@ -59,8 +63,11 @@ def write_video(  # noqa: PLR0913  # each of these makes files that are hard to 
         stream.codec_context.gop_size, stream.bit_rate = 10, 2_000_000
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
+        silence = file.add_stream("aac", rate=RATE) if sound else None
         if not count:
             file.start_encoding()  # or no file is written
+        if silence is not None:
+            _add_silence(file, silence, sound)
         for i in range(count):
             frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
             if times is not None:
@@ -73,12 +80,27 @@ def write_video(  # noqa: PLR0913  # each of these makes files that are hard to 
 def write_sound(path: Path) -> Path:
     """A second of silence, without pictures."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        silence = np.zeros((1, 16000), np.float32)
-        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
-        frame.rate = 16000
-        file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+        _add_silence(file, file.add_stream("aac", rate=RATE), 1.0)
+    return path
+
+
+def _add_silence(file: Any, stream: Any, seconds: float) -> None:
+    silence = np.zeros((1, round(RATE * seconds)), np.float32)
+    frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+    frame.rate = RATE
+    file.mux(stream.encode(frame))
+    file.mux(stream.encode(None))
+
+
+def cut_off(source: Path, path: Path, share: float) -> Path:
+    """The start of a file, up to the end of the packet at this share of its packets."""
+    with av.open(str(source)) as file:
+        ends = sorted(
+            packet.pos + packet.size
+            for packet in file.demux()
+            if packet.pos is not None and packet.size
+        )
+    path.write_bytes(source.read_bytes()[: ends[int(share * len(ends))]])
     return path
 
 

@@ -9,7 +9,6 @@ import math
 import pytest
 import torch
 
-from lavis_clone.common.context import RunContext
 from lavis_clone.common.optim import build_optimizer
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.runners.base import RunnerBase, TrainingFailed, to_device
@@ -78,7 +77,9 @@ def test_files_of_a_job(tmp_path):
         "checkpoint_1.pth",
         "checkpoint_best.pth",
         "evaluate.txt",
+        "job.json",
         "log.txt",
+        "metrics.jsonl",
         "result/test_epochbest.json",
         "result/val_epoch0.json",
         "result/val_epoch1.json",
@@ -95,7 +96,7 @@ def test_checkpoint_holds_what_lavis_puts_in(tmp_path):
     runner = toys.runner(tmp_path, valid_splits=[], test_splits=[])
     runner.train()
     content = torch.load(tmp_path / "checkpoint_1.pth", weights_only=True)
-    assert sorted(content) == ["config", "epoch", "model", "optimizer", "scaler"]
+    assert sorted(content) == ["config", "epoch", "model", "optimizer", "resume", "scaler"]
     assert content["epoch"] == 1
     assert content["config"] == {"run": {"max_epoch": 2}}
     assert content["scaler"] is None
@@ -327,7 +328,8 @@ def test_a_loss_that_is_no_number_stops_training_and_nothing_is_kept(tmp_path, b
     runner.loaders["train"] = toys.loader([1.0, 2.0], [3.0, bad], [1.0, 2.0])
     with pytest.raises(TrainingFailed, match=rf"the loss is {bad} in epoch 0, batch 2; a lower"):
         runner.train()
-    assert files(tmp_path) == ["log.txt"]
+    written = {"bad_batch.json", "job.json", "log.txt", "metrics.jsonl"}
+    assert set(files(tmp_path)) == written - ({"metrics.jsonl"} if log_freq > 1 else set())
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -336,7 +338,6 @@ def test_a_loss_that_is_no_number_stops_training_and_nothing_is_kept(tmp_path, b
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"resume_ckpt_path": "x.pth"}, "run.resume_ckpt_path: resuming is not possible yet"),
         ({"train_dataset_ratios": {"a": 1.0}}, "run.train_dataset_ratios: belongs to runner_iter"),
         ({"max_iters": 5}, "run.max_iters, iters_per_inner_epoch: belong to runner_iter"),
         ({"iters_per_inner_epoch": 5}, "run.max_iters, iters_per_inner_epoch: belong to runner_it"),
@@ -358,7 +359,7 @@ def test_what_it_does_not_do_is_refused_in_one_line(tmp_path, changes, told):
 
 
 def test_several_problems_are_told_together():
-    run = toys.run_config(resume_ckpt_path="x", train_dataset_ratios={"a": 1.0})
+    run = toys.run_config(max_iters=3, train_dataset_ratios={"a": 1.0})
     with pytest.raises(ConfigError) as caught:
         RunnerBase.check(run)
     assert len(str(caught.value).splitlines()) == 2
@@ -372,17 +373,6 @@ def test_dist_eval_sampler_makes_no_difference_in_one_process(tmp_path):
         for shared in (True, False)
     )
     assert one.train() == other.train()
-
-
-def test_several_processes_are_refused(tmp_path):
-    with pytest.raises(TrainingFailed, match="in one process"):
-        RunnerBase(
-            toys.run_config(),
-            task=toys.AnswerTask(),
-            model=toys.OneWeight(),
-            loaders={},
-            context=RunContext(tmp_path, torch.device("cpu"), rank=1, world_size=2),
-        )
 
 
 def test_a_split_without_a_loader_is_told(tmp_path):

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lavis_clone import job
 from lavis_clone.common.files import FileError
-from lavis_clone.common.launch import LaunchError
+from lavis_clone.common.launch import Launch, LaunchError
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.datasets.builders.base import BaseDatasetBuilder
 from lavis_clone.datasets.skip import SampleError
@@ -18,9 +19,9 @@ from lavis_clone.job import (
     build_datasets,
     check_output_dir,
     check_picture_size,
-    check_processes,
     check_processors,
     check_splits,
+    join_processes,
     new_job_directory,
     rehearse,
 )
@@ -66,24 +67,24 @@ def test_a_place_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
         check_output_dir(tmp_path / "x")
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
-        {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"},
-    ],
-)
-def test_one_process_of_several_is_refused(monkeypatch, variables):
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(LaunchError, match=r"^this is process \d of 2, but a job runs in one"):
-        check_processes()
-
-
 def test_the_only_process_of_torchrun_will_do(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    check_processes()
+    assert join_processes(toys.run_config()) == (0, 1, 0)
+
+
+def test_a_run_that_is_not_distributed_takes_no_notice_of_others(monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert join_processes(toys.run_config(distributed=False)) == (0, 1, 0)
+    with pytest.raises(LaunchError, match="MASTER_ADDR and MASTER_PORT"):
+        join_processes(toys.run_config(device="cpu"))
+
+
+def test_what_several_processes_cannot_do_is_told_before_any_work(monkeypatch):
+    monkeypatch.setattr(job, "init_distributed", lambda **_: Launch(0, 2, 0))
+    with pytest.raises(ConfigError, match=r"^run.strategy: none trains in one process"):
+        join_processes(toys.run_config(strategy="none"))
 
 
 # --- data sets ----------------------------------------------------------------------------------

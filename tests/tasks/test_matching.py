@@ -17,11 +17,11 @@ from tests.tasks.toys import Batches, Comparing, Judging, Pictures
 PLACES = ("ram", "disk", "recompute", "auto")
 
 
-def options(k=3, where="ram"):
-    return RetrievalOptions(k_test=k, image_tokens=where)
+def options(k=3, where="ram", weight=1.0):
+    return RetrievalOptions(k_test=k, image_tokens=where, itc_weight=weight)
 
 
-def one_by_one(data, k):
+def one_by_one(data, k, weight=1.0):
     """The definition: each query's k likeliest by cosine are judged, one pair at a time."""
     model = Judging()
     images = [model.embed_images(data.pixels[i : i + 1]) for i in range(len(data))]
@@ -31,10 +31,10 @@ def one_by_one(data, k):
     t2i = torch.full((len(texts), len(images)), -100.0)
     for i, image in enumerate(images):
         for t in sorted(range(len(texts)), key=lambda t: -cosines[i][t])[:k]:
-            i2t[i, t] = model.match_pairs(image.tokens[0], texts[t])[0] + cosines[i][t]
+            i2t[i, t] = model.match_pairs(image.tokens[0], texts[t])[0] + weight * cosines[i][t]
     for t, text in enumerate(texts):
         for i in sorted(range(len(images)), key=lambda i: -cosines[i][t])[:k]:
-            t2i[t, i] = model.match_pairs(images[i].tokens[0], text)[0] + cosines[i][t]
+            t2i[t, i] = model.match_pairs(images[i].tokens[0], text)[0] + weight * cosines[i][t]
     return i2t, t2i
 
 
@@ -48,6 +48,15 @@ def test_as_if_judged_one_by_one(k, size):
     torch.testing.assert_close(scores.i2t, i2t)
     torch.testing.assert_close(scores.t2i, t2i)
     assert scores.images == list(range(7))
+
+
+@pytest.mark.parametrize("weight", [0.0, 20.0])
+def test_comparing_may_count_more_or_less(weight):
+    data = Pictures()
+    scores = score_pairs(Judging(), Batches(data), options(3, weight=weight))
+    i2t, t2i = one_by_one(data, 3, weight)
+    torch.testing.assert_close(scores.i2t, i2t)
+    torch.testing.assert_close(scores.t2i, t2i)
 
 
 def test_both_directions_have_their_own_candidates():

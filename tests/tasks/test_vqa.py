@@ -350,6 +350,16 @@ def test_written_answers_are_normalized_first():
     assert made.score(found, Questions())["acc"] == 50.0
 
 
+def test_answers_that_only_the_data_set_has_are_compared_with():
+    made = task("gqa")
+    found = made.evaluation(Oracle(), Batches([samples(1, 2)], Questions(["no", "yes"])))
+    first, second = (row["pred_ans"] for row in found)
+    people = {101: truth(first, first), 102: truth(second, "?")}  # who do not agree: not scored
+    assert made.score(found, Questions(references=people))["acc"] == 100.0
+    people = {101: truth("?"), 102: truth(second)}
+    assert made.score(found, Questions(references=people))["acc"] == 50.0
+
+
 @pytest.mark.parametrize("fields", [{}, {"answer": [None, None]}])
 def test_questions_whose_answers_are_secret(fields):
     made = task("gqa")

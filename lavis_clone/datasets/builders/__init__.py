@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavis_clone.common.blocks import DatasetBlock
+from lavis_clone.common.config_check import find_builder, own_config
+from lavis_clone.common.own_data import OWN, expand
+from lavis_clone.common.reading import plain
 from lavis_clone.common.registry import registry
+from lavis_clone.datasets.builders.listing import Listing, as_table, listing_of
 from lavis_clone.datasets.builders.table import BENCHMARKS
 
 if TYPE_CHECKING:
     from lavis_clone.datasets.builders.base import BaseDatasetBuilder, load_dataset_config
 
 registry.builders.declare(dict.fromkeys(BENCHMARKS, "lavis_clone.datasets.builders.benchmarks"))
+registry.builders.declare({OWN: "lavis_clone.datasets.builders.own"})
 
 __all__ = [
     "BaseDatasetBuilder",
@@ -25,8 +31,8 @@ __all__ = [
 
 
 def load_dataset(
-    name: str,
-    cfg_path: str | Path | None = None,
+    name: str | Path | Mapping[str, Any],
+    cfg_path: str | Path | Mapping[str, Any] | None = None,
     vis_path: str | Path | None = None,
     data_type: str | None = None,
 ) -> dict[str, Any]:
@@ -36,7 +42,9 @@ def load_dataset(
     {'image': <PIL.Image.Image ...>, 'text_input': 'A woman ...', 'image_id': 0}
 
     Args:
-        cfg_path: A YAML file in place of the data set's own.
+        name: A data set that is registered or that ``cfg_path`` describes; or, for data of one's
+            own, a YAML file with one data set, or the block that such a file would have.
+        cfg_path: A YAML file in place of the data set's own, or a block.
         vis_path: The folder of the pictures or videos, in place of the config's; relative to the
             working directory, or else to the cache.
         data_type: Which ``build_info`` key ``vis_path`` is for; None for the config's own.
@@ -47,7 +55,11 @@ def load_dataset(
         FileError: the folder of the media or an annotation file is missing.
         AnnotationError: an annotation file cannot be used.
     """
-    builder = registry.get_builder_class(name)(cfg_path)
+    name, block = _found(name, cfg_path)
+    builder_class = find_builder(name, block)
+    if block is not None and own_config(builder_class) is DatasetBlock:
+        block = expand(block, where=f"datasets.{name}")
+    builder = builder_class(block)
     builder.name = builder.name or name
     if vis_path is not None:
         place = Path(vis_path).expanduser()
@@ -55,6 +67,24 @@ def load_dataset(
         builder.set_storage(location, data_type=data_type)
     datasets: dict[str, Any] = builder.build_datasets()
     return datasets
+
+
+def _found(
+    name: str | Path | Mapping[str, Any], cfg: str | Path | Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any] | None]:
+    """A data set's name and its block; None for that of its own file."""
+    if isinstance(name, Mapping):
+        return OWN, dict(plain(name))
+    if cfg is None and Path(name).suffix in (".yaml", ".yml"):
+        cfg, name = name, ""
+    if cfg is None:
+        return str(name), None
+    if isinstance(cfg, Mapping):
+        return str(name), dict(plain(cfg))
+    base = importlib.import_module("lavis_clone.datasets.builders.base")  # needs torch
+    is_known = bool(name) and name in registry.builders
+    key, block = base.find_block(cfg, name=str(name), is_strict=not is_known)
+    return str(name) or key, plain(block)
 
 
 class DatasetZoo:
@@ -76,16 +106,12 @@ class DatasetZoo:
         """All names, sorted."""
         return registry.list_datasets()
 
+    def listings(self) -> list[Listing]:
+        """Kind, splits, sizes, licence and where the media come from, of each data set."""
+        return [listing_of(name, types) for name, types in self.dataset_zoo.items()]
+
     def __str__(self) -> str:
-        rows = [("Data set", "Kind", "Types")]
-        for name, types in self.dataset_zoo.items():
-            kind = BENCHMARKS[name].kind if name in BENCHMARKS else "own"
-            rows.append((name, kind, ", ".join(types)))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-        return "\n".join([lines[0], "=" * max(map(len, lines)), *lines[1:]])
+        return as_table(self.listings())
 
 
 dataset_zoo = DatasetZoo()

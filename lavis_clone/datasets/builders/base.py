@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from lavis_clone.common.blocks import AnnotationBlock, MediaBlock
 from lavis_clone.common.config import load_yaml
 from lavis_clone.common.files import FileError, config_file
 from lavis_clone.common.names import suggest
 from lavis_clone.common.reading import ConfigError, plain, read
 from lavis_clone.common.registry import registry
-from lavis_clone.common.schema import AnnotationBlock
+from lavis_clone.datasets.builders.sources import share_of, source_of
 from lavis_clone.datasets.kinds import dataset_classes
-from lavis_clone.datasets.storage import annotation_paths, media_root
+from lavis_clone.datasets.storage import annotation_paths, download_command, media_root
 from lavis_clone.processors.base import BaseProcessor
 
 TRAIN = "train"
@@ -54,6 +55,9 @@ class BaseDatasetBuilder:
     eval_dataset_cls: ClassVar[Any] = None
     DATASET_CONFIG_DICT: ClassVar[Mapping[str, str]] = {}
     """The YAML file of each ``type``; ``default`` is the one without a type."""
+
+    only_splits: Sequence[str] | None = None
+    """The splits that are needed, for builders whose configs do not list them; None for all."""
 
     config: Any
 
@@ -165,7 +169,21 @@ class BaseDatasetBuilder:
             raise ConfigError(
                 f"{self._where}.build_info.{data_type}.storage: required, but not given"
             )
-        return media_root(storage, builder=self._label, data_type=data_type)
+        where = f"{self._where}.build_info.{data_type}"
+        return media_root(
+            storage,
+            builder=self._label,
+            data_type=data_type,
+            block=read(MediaBlock, block, where=where),
+            command=self._command(images=True),
+        )
+
+    def _command(self, *, split: str | None = None, images: bool = False) -> str:
+        """What gets the files of the data set; empty when it has no config file of its own."""
+        kind = self.config.get("type") or "default"
+        if kind not in self.DATASET_CONFIG_DICT:
+            return ""
+        return download_command(self._label, type=kind, split=split, images=images)
 
     def _annotation_paths(self) -> dict[str, list[Path]]:
         blocks = self._build_info.get("annotations") or {}
@@ -179,18 +197,26 @@ class BaseDatasetBuilder:
             if block is None:  # an override has taken this split out
                 continue
             where = f"{self._where}.build_info.annotations.{split}"
-            paths[split] = annotation_paths(read(AnnotationBlock, block, where=where), where=where)
+            command = self._command(split=None if split == ANSWER_CLASSES else split)
+            paths[split] = annotation_paths(
+                read(AnnotationBlock, block, where=where), where=where, command=command
+            )
         return paths
 
     def _dataset(self, split: str, paths: list[Path], root: Path) -> Any:
         phase = "train" if split == TRAIN else "eval"
         dataset_class = self._dataset_class(phase)
+        trained, share = self._dataset_class("train"), share_of(self.config, split)
         dataset = dataset_class(
             vis_processor=self.vis_processors[phase],
             text_processor=self.text_processors[phase],
-            ann_paths=[str(path) for path in paths],
-            vis_root=str(root if paths else root / split),  # a folder of pictures by class
+            ann_paths=[
+                source_of(self.config, path, split=split, root=root, dataset_class=trained)
+                for path in paths
+            ],
+            vis_root=str(root if paths or share else root / split),  # a folder by class
             **self._own_options(dataset_class),
+            **({"share": share} if share and not paths else {}),
         )
         dataset.name, dataset.split = self._label, split
         return dataset
@@ -232,6 +258,21 @@ def load_dataset_config(cfg_path: str | Path, *, name: str = "") -> DictConfig:
     Raises:
         ConfigError: the file cannot be read or describes no data set.
     """
+    return find_block(cfg_path, name=name)[1]
+
+
+def find_block(
+    cfg_path: str | Path, *, name: str = "", is_strict: bool = False
+) -> tuple[str, DictConfig]:
+    """The name and the block of one data set from a YAML file.
+
+    Args:
+        name: Which one; empty for the only one.
+        is_strict: Do not take the first when the file does not have it.
+
+    Raises:
+        ConfigError: the file cannot be read, describes no data set or not this one.
+    """
     try:
         path = config_file(cfg_path)
     except FileError as error:
@@ -239,11 +280,15 @@ def load_dataset_config(cfg_path: str | Path, *, name: str = "") -> DictConfig:
     blocks = load_yaml(path).get("datasets")
     if not isinstance(blocks, DictConfig) or not blocks:
         raise ConfigError(f"{path}: must have a block under datasets")
+    if is_strict and name not in blocks and (name or len(blocks) > 1):
+        listed = ", ".join(map(str, blocks))
+        missing = f"has no data set {name!r}{suggest(name, blocks)}" if name else "say which one"
+        raise ConfigError(f"{path}: {missing} (it has {listed})")
     key = name if name in blocks else str(next(iter(blocks)))
     block = blocks[key]
     if not isinstance(block, DictConfig):
         raise ConfigError(f"{path}: datasets.{key} must be a mapping, got {block!r}")
-    return block
+    return key, block
 
 
 def _processor(block: Any, *, where: str) -> Any:

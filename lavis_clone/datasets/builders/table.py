@@ -22,6 +22,8 @@ class Benchmark(NamedTuple):
 BENCHMARKS: dict[str, Benchmark] = {
     "aok_vqa": Benchmark("aok_vqa", {"default": "configs/datasets/aokvqa/defaults.yaml"}),
     "avsd_dialogue": Benchmark("avsd", {"default": "configs/datasets/avsd/defaults_dial.yaml"}),
+    "chartqa": Benchmark("gqa", {"default": "configs/datasets/chartqa/defaults.yaml"}),
+    "clevr": Benchmark("gqa", {"default": "configs/datasets/clevr/defaults.yaml"}),
     "coco_caption": Benchmark("caption", {"default": "configs/datasets/coco/defaults_cap.yaml"}),
     "coco_retrieval": Benchmark(
         "retrieval", {"default": "configs/datasets/coco/defaults_ret.yaml"}
@@ -56,8 +58,17 @@ BENCHMARKS: dict[str, Benchmark] = {
     "emoji_retrieval": Benchmark(
         "retrieval", {"default": "configs/datasets/emoji_retrieval/defaults.yaml"}
     ),
+    "emoji_video_qa": Benchmark(
+        "video_qa", {"default": "configs/datasets/emoji_videos/defaults_qa.yaml"}
+    ),
+    "emoji_video_retrieval": Benchmark(
+        "video_retrieval", {"default": "configs/datasets/emoji_videos/defaults_ret.yaml"}
+    ),
     "emoji_vqa": Benchmark("gqa", {"default": "configs/datasets/emoji_vqa/defaults.yaml"}),
     "flickr30k": Benchmark("retrieval", {"default": "configs/datasets/flickr30k/defaults.yaml"}),
+    "flickr30k_caption": Benchmark(
+        "caption", {"default": "configs/datasets/flickr30k/defaults_cap.yaml"}
+    ),
     "gqa": Benchmark(
         "gqa",
         {
@@ -66,7 +77,13 @@ BENCHMARKS: dict[str, Benchmark] = {
             "balanced_testdev": "configs/datasets/gqa/balanced_testdev.yaml",
         },
     ),
+    "hateful_memes": Benchmark(
+        "classification", {"default": "configs/datasets/hateful_memes/defaults.yaml"}
+    ),
     "imagenet": Benchmark("imagenet", {"default": "configs/datasets/imagenet/defaults.yaml"}),
+    "laion2B_multi": Benchmark(
+        "pairs", {"default": "configs/datasets/laion/defaults_2B_multi.yaml"}
+    ),
     "msrvtt_caption": Benchmark(
         "video_caption", {"default": "configs/datasets/msrvtt/defaults_cap.yaml"}
     ),
@@ -82,12 +99,28 @@ BENCHMARKS: dict[str, Benchmark] = {
     "nocaps": Benchmark("caption", {"default": "configs/datasets/nocaps/defaults.yaml"}),
     "ok_vqa": Benchmark("vqa", {"default": "configs/datasets/okvqa/defaults.yaml"}),
     "own": Benchmark("", {}),
+    "pope": Benchmark("gqa", {"default": "configs/datasets/pope/defaults.yaml"}),
     "sbu_caption": Benchmark("pairs", {"default": "configs/datasets/sbu_caption/defaults.yaml"}),
+    "slake": Benchmark("gqa", {"default": "configs/datasets/slake/defaults.yaml"}),
     "snli_ve": Benchmark("entailment", {"default": "configs/datasets/snli_ve/defaults.yaml"}),
+    "textcaps": Benchmark("caption", {"default": "configs/datasets/textcaps/defaults.yaml"}),
+    "textvqa": Benchmark("vqa", {"default": "configs/datasets/textvqa/defaults.yaml"}),
     "vatex_caption": Benchmark(
         "video_caption", {"default": "configs/datasets/vatex/defaults_cap.yaml"}
     ),
     "vg_caption": Benchmark("pairs", {"default": "configs/datasets/vg/defaults_caption.yaml"}),
     "vg_vqa": Benchmark("vg_vqa", {"default": "configs/datasets/vg/defaults_vqa.yaml"}),
     "visdial": Benchmark("visdial", {"default": "configs/datasets/visdial/defaults_dial.yaml"}),
+    "vizwiz_caption": Benchmark(
+        "caption", {"default": "configs/datasets/vizwiz/defaults_cap.yaml"}
+    ),
+    "vizwiz_vqa": Benchmark("vqa", {"default": "configs/datasets/vizwiz/defaults_vqa.yaml"}),
+    "vsr": Benchmark(
+        "classification",
+        {
+            "default": "configs/datasets/vsr/defaults.yaml",
+            "zeroshot": "configs/datasets/vsr/zeroshot.yaml",
+        },
+    ),
+    "winoground": Benchmark("winoground", {"default": "configs/datasets/winoground/defaults.yaml"}),
 }

@@ -55,6 +55,9 @@ KINDS: dict[str, Kind] = {
     ),
     "visdial": Kind("lavis_clone.datasets.kinds.dialogue", "VisDialDataset", "VisDialEvalDataset"),
     "vqa": Kind("lavis_clone.datasets.kinds.vqa", "VqaDataset", "VqaEvalDataset"),
+    "winoground": Kind(
+        "lavis_clone.datasets.kinds.winoground", "WinogroundDataset", "WinogroundDataset"
+    ),
 }
 
 

@@ -1,20 +1,22 @@
 """Pictures with captions.
 
 A record is ``{"image": "folder/file.jpg", "caption": "text" or ["text", ...], "image_id": ...}``;
-other keys are kept in ``annotation`` and not used here.
+other keys are kept in ``annotation`` and not used here. Files in COCO's own format are read, too.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import OrderedDict
-from pathlib import PurePosixPath
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
-from lavis_clone.datasets.annotations import Record
-from lavis_clone.datasets.base import BaseDataset, Sample
+from lavis_clone.datasets.annotations import Record, Records, records_of, table_of
+from lavis_clone.datasets.base import BaseDataset, Sample, Scalar
+from lavis_clone.datasets.coco_format import is_coco_format, read_coco_format
+from lavis_clone.datasets.stored import distinct_numbers
 
 
 def captions_of(record: Record) -> list[str]:
@@ -39,6 +41,15 @@ def image_id_of(record: Record) -> str:
     if "video" in record:
         return PurePosixPath(str(record["video"])).stem
     return PurePosixPath(str(record["image"])).stem.rpartition("_")[2]
+
+
+def put_together(records: Iterable[Record], key: Callable[[Record], Hashable]) -> Records:
+    """One record for each key, the first with all captions of its key, in order of appearance."""
+    found: dict[Hashable, dict[str, Any]] = {}
+    for record in records:
+        first = found.setdefault(key(record), {**record, "caption": []})
+        first["caption"] += captions_of(record)
+    return Records({**r, "instance_id": str(i)} for i, r in enumerate(found.values()))
 
 
 def _check_file(record: Record, media: str) -> str | None:
@@ -70,13 +81,22 @@ class CaptionDataset(BaseDataset):
 
     required = ("image", "caption")
 
+    def read_file(self, path: str | Path) -> Sequence[Record]:
+        found = _of_coco(self, path, is_split=True)
+        return super().read_file(path) if found is None else found
+
     def prepare(self) -> None:
-        self.img_ids: dict[Any, int] = {}
-        self._ids = array("q")  # by record; workers share it, the dict they would copy
-        for record in self.annotation:
-            image_id = record.get("image_id")
-            image_id = record[self.media] if image_id is None else image_id
-            self._ids.append(self.img_ids.setdefault(image_id, len(self.img_ids)))
+        self._ids = distinct_numbers(self.annotation, self._id_of, name=f"image_id or {self.media}")
+
+    def _id_of(self, record: Record) -> Any:
+        image_id = record.get("image_id")
+        return record[self.media] if image_id is None else image_id
+
+    @property
+    def img_ids(self) -> dict[Any, int]:
+        """The number of each distinct id; made at each call, as it is large."""
+        pairs = zip(map(self._id_of, self.annotation), self._ids, strict=True)
+        return {image_id: int(number) for image_id, number in pairs}
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
@@ -89,17 +109,34 @@ class CaptionDataset(BaseDataset):
         return {
             **self.load_media(record),
             "text_input": self.text_processor(captions[choice]),
-            "image_id": self._ids[index],
+            "image_id": int(self._ids[index]),
         }
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"caption": captions_of(record)}
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         return _shown(self.annotation[index], self[index], self.media)
 
 
 class CaptionEvalDataset(BaseDataset):
-    """For evaluation. ``image`` as processed, ``image_id`` str, ``instance_id`` str."""
+    """For evaluation. ``image`` as processed, ``image_id`` str, ``instance_id`` str.
+
+    Records of one file and id are one picture to describe, with the captions of all of them.
+    """
 
     required = ("image",)
+
+    def read_file(self, path: str | Path) -> Sequence[Record]:
+        found = _of_coco(self, path, is_split=False)
+        return super().read_file(path) if found is None else found
+
+    def prepare(self) -> None:
+        if len({self._key(record) for record in self.annotation}) < len(self.annotation):
+            self.annotation = put_together(self.annotation, self._key)
+
+    def _key(self, record: Record) -> tuple[str, str]:
+        return record[self.media], image_id_of(record)
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
@@ -135,8 +172,24 @@ class CaptionEvalDataset(BaseDataset):
                 raise ValueError(f"annotation {record['instance_id']} has no field {name!r}")
         return {image_id_of(record): record[name] for record in self.annotation}
 
+    def ids_in(self, record: Record) -> Mapping[str, Scalar]:
+        return {"image_id": image_id_of(record)}
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"caption": captions_of(record)}
+
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         return _shown(self.annotation[index], self[index], self.media)
+
+
+def _of_coco(dataset: BaseDataset, path: str | Path, *, is_split: bool) -> Sequence[Record] | None:
+    """The records of a file in COCO's format; None if it is not in it."""
+    table = table_of(path)
+    if not is_coco_format(table.path):
+        return None
+    rows = read_coco_format(table.path, is_split=is_split)
+    options: dict[str, Any] = {"required": dataset.required, "check": dataset.check_record}
+    return list(records_of(table, rows, **options))
 
 
 def _shown(record: Record, sample: Sample, media: str) -> OrderedDict[str, Any]:

@@ -6,7 +6,7 @@ text may be called ``text`` as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class ClassificationDataset(BaseDataset):
     """
 
     required: ClassVar[tuple[str, ...]] = ("image", "label")
+    told_keys = ("label", "text", "sentence")
     default_class_names: ClassVar[Sequence[str]] = ()
 
     classnames: list[str]
@@ -62,6 +63,9 @@ class ClassificationDataset(BaseDataset):
             return f"label {label!r} is no class{hint} (classes: {', '.join(self.classnames)})"
         return f"label {label!r} is no class number; class_names must list names in their order"
 
+    def check_depends_on(self) -> Sequence[object]:
+        return self.classnames
+
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
         image_id = record.get("image_id")
@@ -77,6 +81,17 @@ class ClassificationDataset(BaseDataset):
         """The file of a record's picture."""
         file: str = record["image"]
         return file
+
+    def media_in(self, record: Record) -> Mapping[str, str]:
+        return {"image": self.picture_file(record)}
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        given = text_of(record)
+        return {"sentence": [given]} if given else {}
+
+    def labels_in(self, record: Record) -> Sequence[str]:
+        number = self._number(record["label"])
+        return [self.classnames[number] if self.classnames and number is not None else str(number)]
 
     def _number(self, label: Any) -> int | None:
         """The number of a class by its name or number; None when there is no such class."""

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lavis_clone.datasets.annotations import AnnotationError, Record, read_json
-from lavis_clone.datasets.base import BaseDataset, Sample
+from lavis_clone.datasets.base import BaseDataset, Description, Sample
+from lavis_clone.datasets.kinds.vqa import weights_of
 from lavis_clone.datasets.skip import SampleError
 from lavis_clone.processors.dialogue import FeatureError
 
@@ -132,6 +133,29 @@ class DialogueDataset(BaseDataset):
         """The file of a dialogue's picture, below ``vis_root``."""
         return str(record.get("image") or record["image_id"])
 
+    def describe(self, index: int) -> Description:
+        """A turn: ``dialog`` is the questions and answers before it, in turn."""
+        record, turn = self.annotation[self._dialogues[index]], self.turn(index)
+        known = replies_of(record["dialog"][self._turns[index]])
+        texts = {
+            "caption": (turn["caption"],),
+            "summary": (turn["summary"],),
+            "dialog": tuple(said[k] for said in turn["dialog"] for k in ("question", "answer")),
+            "question": (turn["question"],),
+        }
+        return Description(
+            media={role: self.place_of(file) for role, file in self.media_in(record).items()},
+            texts={role: found for role, found in texts.items() if any(found)},
+            answers=weights_of(known),
+            scalars={"image_id": str(record["image_id"]), "instance_id": str(index)},
+        )
+
+    def media_in(self, record: Record) -> Mapping[str, str]:
+        if not getattr(self.vis_processor, "takes_features", False):
+            return {"image": self.picture_of(record)}
+        kinds = self.vis_processor.kinds
+        return {kind: f"{kind}/{record['image_id']}.npy" for kind in kinds}
+
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         """A turn to show to people, as it was said."""
         record = self.annotation[self._dialogues[index]]
@@ -199,7 +223,7 @@ class VisDialDataset(DialogueDataset):
     ``VisualDialog_val2018`` or ``VisualDialog_test2018``). Candidate answers are not read.
     """
 
-    def read_file(self, path: str | Path) -> list[dict[str, Any]]:
+    def read_file(self, path: str | Path) -> Sequence[Record]:
         content = read_json(path) if str(path).lower().endswith(".json") else None
         if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
             return super().read_file(path)

@@ -10,8 +10,9 @@ from torchvision.datasets import ImageFolder
 
 from lavis_clone.common.files import FileError, resolve
 from lavis_clone.common.reading import first_line
-from lavis_clone.datasets.annotations import Records
+from lavis_clone.datasets.annotations import Record, Records
 from lavis_clone.datasets.base import BaseDataset, Sample
+from lavis_clone.datasets.tables import Share
 
 IMAGENET_NAMES = "asset://imagenet/class_names.txt"
 
@@ -26,6 +27,7 @@ class ImageFolderDataset(BaseDataset):
         vis_root: The split's folder.
         class_names: What to call the classes, in the order of their folders; None for what the
             folders are called.
+        share: The part of the folder that is wanted; None for all of it.
 
     Raises:
         FileError: there are no pictures.
@@ -33,10 +35,11 @@ class ImageFolderDataset(BaseDataset):
     """
 
     reads_folders: ClassVar[bool] = True
+    told_keys = ("label",)
 
     classnames: list[str]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # those of all data sets, its classes and its part
         self,
         vis_processor: Any = None,
         text_processor: Any = None,
@@ -44,7 +47,9 @@ class ImageFolderDataset(BaseDataset):
         ann_paths: Sequence[str | Path] = (),
         *,
         class_names: Sequence[str] | None = None,
+        share: Share | None = None,
     ) -> None:
+        self._share = share
         given = self.default_class_names() if class_names is None else class_names
         self.classnames = list(given or [])
         super().__init__(vis_processor, text_processor, vis_root, ann_paths)
@@ -67,14 +72,21 @@ class ImageFolderDataset(BaseDataset):
                 f"{len(self.classnames)} class_names, but {self.vis_root} holds "
                 f"{len(found.classes)} folders"
             )
+        files = [
+            (Path(file).relative_to(self.vis_root).as_posix(), number)
+            for file, number in found.samples
+        ]
+        if self._share is not None:
+            files = [(file, number) for file, number in files if self._share.holds(file)]
+        if not files:
+            raise FileError(f"too few pictures below {self.vis_root} to be split: a part has none")
         self.annotation = Records(
-            {
-                "image": Path(file).relative_to(self.vis_root).as_posix(),
-                "label": number,
-                "instance_id": str(index),
-            }
-            for index, (file, number) in enumerate(found.samples)
+            {"image": file, "label": number, "instance_id": str(index)}
+            for index, (file, number) in enumerate(files)
         )
+
+    def labels_in(self, record: Record) -> Sequence[str]:
+        return [self.classnames[record["label"]]]
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class NlvrEvalDataset(BaseDataset):
     """
 
     required = ("sentence", "label")
+    told_keys = ("label",)
 
     @staticmethod
     def check_record(record: Record) -> str | None:
@@ -70,6 +72,16 @@ class NlvrEvalDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self._sample(self.annotation[index])
+
+    def media_in(self, record: Record) -> Mapping[str, str]:
+        left, right = pictures_of(record)
+        return {"image0": left, "image1": right}
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"sentence": [record["sentence"]]}
+
+    def labels_in(self, record: Record) -> Sequence[str]:
+        return ["True" if label_of(record) else "False"]
 
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         record = self.annotation[index]

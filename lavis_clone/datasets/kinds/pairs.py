@@ -5,6 +5,8 @@ A record is ``{"image": "folder/file.jpg", "caption": "text" or ["text", ...]}``
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from lavis_clone.datasets.annotations import Record
@@ -32,3 +34,6 @@ class PairDataset(BaseDataset):
             "image": self.load_picture(record["image"]),
             "text_input": self.text_processor(captions[choice]),
         }
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"caption": captions_of(record)}

@@ -7,12 +7,17 @@ A picture may have several, as in a CSV file with a row for each text.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lavis_clone.datasets.annotations import Record, Records
+from lavis_clone.datasets.annotations import Record
 from lavis_clone.datasets.base import BaseDataset, Sample
-from lavis_clone.datasets.kinds.caption import CaptionDataset, captions_of, check_captioned
+from lavis_clone.datasets.kinds.caption import (
+    CaptionDataset,
+    captions_of,
+    check_captioned,
+    put_together,
+)
 
 
 class RetrievalDataset(CaptionDataset):
@@ -48,7 +53,7 @@ class RetrievalEvalDataset(BaseDataset):
     """All texts, as they were read."""
 
     def prepare(self) -> None:
-        self.annotation = _by_file(self.annotation, self.media)
+        self.annotation = put_together(self.annotation, lambda record: record[self.media])
         self.image = []
         captions: list[str] = []
         self.txt2img, self.img2txt = {}, {}
@@ -77,16 +82,10 @@ class RetrievalEvalDataset(BaseDataset):
     def _process_texts(self) -> None:
         self.text = [self.text_processor(caption) for caption in self._captions]
 
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"caption": captions_of(record)}
+
     def displ_item(self, index: int) -> OrderedDict[str, Any]:
         record, shown = self.annotation[index], self[index][self.media]
         parts = {"file": record[self.media], "caption": record["caption"], self.media: shown}
         return OrderedDict(parts)
-
-
-def _by_file(records: Iterable[Record], media: str) -> Records:
-    """One record for each file, with all its captions, in order of appearance."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        picture = found.setdefault(record[media], {**record, "caption": []})
-        picture["caption"] += captions_of(record)
-    return Records({**r, "instance_id": str(i)} for i, r in enumerate(found.values()))

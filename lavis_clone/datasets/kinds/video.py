@@ -9,7 +9,7 @@ int says how many of its T frames are no repetition; without a processor it is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lavis_clone.datasets.annotations import AnnotationError, Record, read_json
-from lavis_clone.datasets.base import BaseDataset, Sample
+from lavis_clone.datasets.base import BaseDataset, Sample, Scalar
 from lavis_clone.datasets.kinds.caption import CaptionDataset, CaptionEvalDataset
 from lavis_clone.datasets.kinds.retrieval import RetrievalEvalDataset
 from lavis_clone.datasets.kinds.vqa import (
@@ -100,6 +100,7 @@ class VideoQADataset(VideoDataset):
     """
 
     required: ClassVar[tuple[str, ...]] = ("video", "question", "answer")
+    told_keys = ("answer",)
 
     classnames: list[str]
     """The answer of each class; empty without classes."""
@@ -143,6 +144,16 @@ class VideoQADataset(VideoDataset):
     def is_answered(self) -> bool:
         """Whether any record has an answer."""
         return any(record.get("answer") for record in self.annotation)
+
+    def ids_in(self, record: Record) -> Mapping[str, Scalar]:
+        return {"question_id": question_id_of(record)}
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"question": [record["question"]]}
+
+    def answers_in(self, record: Record) -> Mapping[str, float]:
+        answer = record.get("answer")
+        return {answer: 1.0} if answer else {}
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a ``VideoQABatch``."""

@@ -8,7 +8,7 @@ counted from 0. Several answers are those of several people: the more gave one, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from lavis_clone.datasets.annotations import (
     read_annotations,
     read_texts,
 )
-from lavis_clone.datasets.base import BaseDataset, Sample
+from lavis_clone.datasets.base import BaseDataset, Sample, Scalar
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,15 @@ def _check_choices(record: Record) -> str | None:
     return f"correct_choice_idx must be one of 0 to {len(choices) - 1}, got {right!r:.80}"
 
 
+def weights_of(given: Sequence[str], total: float = 1.0) -> dict[str, float]:
+    """Distinct answers in order of appearance, and the share of people who gave each.
+
+    >>> weights_of(["no", "yes", "no", "no"])
+    {'no': 0.75, 'yes': 0.25}
+    """
+    return {answer: total * count / len(given) for answer, count in Counter(given).items()}
+
+
 def collate_lists(samples: Sequence[Sample]) -> dict[str, Any]:
     """Stack tensors; all else becomes lists, in which None stands for what is not known."""
     batch = {key: [sample[key] for sample in samples] for key in samples[0]}
@@ -122,6 +131,7 @@ class VqaDataset(BaseDataset):
     weight: ClassVar[float] = 1.0
     """What the weights of a question's answers add up to."""
     answer_keys: ClassVar[tuple[str, ...]] = ANSWER_KEYS
+    told_keys = ANSWER_KEYS
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
@@ -134,14 +144,19 @@ class VqaDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         record = self.annotation[index]
-        given = answers_of(record, self.answer_keys)
-        counts = Counter(given)
+        weights = self.answers_in(record)
         return {
             "image": self.load_picture(record["image"]),
             "text_input": self.text_processor(record["question"]),
-            "answers": list(counts),
-            "weights": [self.weight * count / len(given) for count in counts.values()],
+            "answers": list(weights),
+            "weights": list(weights.values()),
         }
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"question": [record["question"]]}
+
+    def answers_in(self, record: Record) -> Mapping[str, float]:
+        return weights_of(answers_of(record, self.answer_keys), self.weight)
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a ``VqaBatch``: the answers of all questions in one list, one after another."""
@@ -171,6 +186,7 @@ class VqaEvalDataset(BaseDataset):
 
     required = ("image", "question")
     answer_keys: ClassVar[tuple[str, ...]] = ANSWER_KEYS
+    told_keys = ANSWER_KEYS
 
     answer_list: list[str] | None
     """The answers to choose from; None when there is no such file."""
@@ -211,6 +227,21 @@ class VqaEvalDataset(BaseDataset):
             "question_id": question_id_of(record),
             "instance_id": record["instance_id"],
         }
+
+    def ids_in(self, record: Record) -> Mapping[str, Scalar]:
+        return {"question_id": question_id_of(record)}
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {"question": [record["question"]]}
+
+    def answers_in(self, record: Record) -> Mapping[str, float]:
+        truth = self._truth_by_id.get(question_id_of(record)) if len(self._truths) else record
+        keys = ANSWER_KEYS if len(self._truths) else self.answer_keys
+        return weights_of(answers_of(truth, keys)) if truth else {}
+
+    @cached_property
+    def _truth_by_id(self) -> dict[int | str, Record]:
+        return {truth["question_id"]: truth for truth in self._truths}
 
     def collater(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a ``VqaEvalBatch``: tensors are stacked, all else becomes lists."""
@@ -291,6 +322,7 @@ class AokVqaEvalDataset(VqaEvalDataset):
     """
 
     answer_keys = ("direct_answers",)
+    told_keys = ("direct_answers", "correct_choice_idx")
 
     @classmethod
     def check_record(cls, record: Record) -> str | None:
@@ -304,6 +336,13 @@ class AokVqaEvalDataset(VqaEvalDataset):
             "correct_choice_idx": record.get("correct_choice_idx"),
             "direct_answers": answers_of(record, self.answer_keys) or None,
         }
+
+    def texts_in(self, record: Record) -> Mapping[str, Sequence[str]]:
+        return {**super().texts_in(record), "choices": record.get("choices") or ()}
+
+    def labels_in(self, record: Record) -> Sequence[str]:
+        right = record.get("correct_choice_idx")
+        return [] if right is None else [record["choices"][right]]
 
 
 def question_id_of(record: Record) -> int | str:

@@ -85,7 +85,7 @@ class AlbefVQA(MomentumCopies, AnswerModel):
         asked = self.forward_encoder(samples)
         given = self.given(samples, count=len(asked.states))
         decoded = self.forward_decoder(asked.states, asked.text, given)
-        self.update_momentum()
+        self.follow()
         with torch.no_grad():
             tokens, states, logits = self._copies_opinion(asked, given)
         alpha = self.distillation(samples, progress, epochs=RAMP_EPOCHS)

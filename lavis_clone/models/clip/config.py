@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import open_clip
 
+from lavis_clone.common.blocks import ModelFields
 from lavis_clone.common.names import suggest
 from lavis_clone.common.reading import ConfigError
 from lavis_clone.models.clip import published
@@ -20,20 +21,15 @@ TOWER_KEYS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig:
+class ClipConfig(ModelFields):
     """Fields of CLIP. What ``model_type`` names gives the sizes, and the others change them."""
 
-    arch: str | None = None
     model_type: str | None = None
     """A name that open_clip knows (``models/clip/published.py`` says which there are), or any
     other if ``embed_dim``, ``vision_cfg`` and ``text_cfg`` are given."""
-    load_finetuned: bool = True
-    finetuned: str | None = None
-    """Weights of this very model: a path, URL, ``hf://...`` or ``asset://...``."""
-    load_pretrained: bool = True
     pretrained: str | None = None
-    """The same, or the tag of published weights, e.g. ``openai``; None for the tag in
-    ``model_type``, if there is one."""
+    """Weights as ``finetuned`` names them, or the tag of published ones, e.g. ``openai``; None for
+    the tag in ``model_type``, if there is one."""
     embed_dim: int | None = None
     """F, the width of the common space."""
     vision_cfg: dict[str, Any] = field(default_factory=dict)
@@ -135,8 +131,7 @@ class ClipConfig:
 
     def to_block(self) -> dict[str, Any]:
         """The block that builds the same model, with every size written out and no weights."""
-        left_out = {"model_type", "load_finetuned", "finetuned", "load_pretrained", "pretrained"}
-        left_out |= {"image_size", "custom_text", *published.SCALARS}
+        left_out = {"image_size", "custom_text", *published.SCALARS, *self.weight_keys()}
         own = {
             f.name: getattr(self, f.name)
             for f in fields(self)

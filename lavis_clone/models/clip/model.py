@@ -21,7 +21,7 @@ from lavis_clone.models.base import BaseModel
 from lavis_clone.models.clip import published
 from lavis_clone.models.clip.config import ClipConfig
 from lavis_clone.models.clip.loss import Contrast
-from lavis_clone.models.clip.tokens import ClipTokenizer, build_tokenizer, on, own_tokenizer
+from lavis_clone.models.clip.tokens import ClipTokenizer, build_tokenizer, own_tokenizer
 from lavis_clone.models.clip.towers import (
     DECODER,
     CausalReader,
@@ -45,8 +45,6 @@ from lavis_clone.models.outputs import (
 from lavis_clone.models.tokenizers import TokenBatch
 from lavis_clone.models.zoo import MODEL_TYPES
 
-MODES = ("image", "text")
-
 
 @registry.register_model("clip_feature_extractor")
 @registry.register_model("clip")
@@ -62,6 +60,7 @@ class ClipModel(BaseModel):
         rf"^{DECODER}\.",
     )
     MAY_STAY = (r"^logit_bias$",)
+    FEATURE_MODES = ("image", "text")
     config: ClipConfig
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
@@ -127,7 +126,7 @@ class ClipModel(BaseModel):
 
     def tokenize(self, texts: str | Sequence[str]) -> TokenBatch:
         """R texts as ``(R, T)`` on the model's device; long ones are cut, their end token kept."""
-        return on(self.tokenizer(texts), self.device)
+        return self.tokenizer(texts).to(self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` to ``(B, F)``, not of length 1.
@@ -157,10 +156,11 @@ class ClipModel(BaseModel):
             ValueError: no such mode, or ``samples`` lacks what it needs.
         """
         keys = {"image": "image", "text": "text_input"}
-        given = [name for name in MODES if samples.get(keys[name]) is not None]
+        given = [name for name in self.FEATURE_MODES if samples.get(keys[name]) is not None]
         modes = given if mode is None else [mode] if isinstance(mode, str) else list(mode)
-        if not modes or not set(modes) <= set(MODES):
-            raise ValueError(f"mode must be one or more of {', '.join(MODES)}, got {mode!r}")
+        known = self.FEATURE_MODES
+        if not modes or not set(modes) <= set(known):
+            raise ValueError(f"mode must be one or more of {', '.join(known)}, got {mode!r}")
         if missing := [keys[name] for name in modes if name not in given]:
             raise ValueError(f"mode {mode!r} needs samples[{missing[0]!r}]")
         output = FeatureOutput()

@@ -6,7 +6,7 @@ Shapes: R texts, T tokens of the longest text that the model takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import open_clip
@@ -90,11 +90,6 @@ def length_of(text_cfg: Mapping[str, Any]) -> int:
     """T"""
     length: int = text_cfg.get("context_length", open_clip.CLIPTextCfg.context_length)
     return length
-
-
-def on(batch: TokenBatch, device: torch.device) -> TokenBatch:
-    """The same texts on another device."""
-    return replace(batch, input_ids=batch.input_ids.to(device), mask=batch.mask.to(device))
 
 
 def _up_to(ids: Tensor, end: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-WEIGHT_KEYS = ("model_type", "load_finetuned", "finetuned", "load_pretrained", "pretrained")
+from lavis_clone.common.blocks import ModelFields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +38,12 @@ class GPTSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPTDialogueConfig:
+class GPTDialogueConfig(ModelFields):
     """Fields of ``gpt_dialogue``."""
 
-    arch: str | None = None
-    model_type: str | None = None
-    load_finetuned: bool = True
-    finetuned: str | None = None
-    """Weights of this very model: a path, URL, ``hf://...`` or ``asset://...``."""
-    load_pretrained: bool = True
     pretrained: str | None = None
-    """A GPT-2 to start from: such a file, a folder that holds ``model.safetensors``, or a name on
-    the hub, such as ``gpt2``."""
+    """A GPT-2 to start from: a file as of ``finetuned``, a folder that holds
+    ``model.safetensors``, or a name on the hub, such as ``gpt2``."""
     tokenizer: str = "gpt2"
     """A folder, or a name on the hub: see ``common.dialogue``. Not in LAVIS."""
     len_tokenizer: int | None = None
@@ -74,4 +68,5 @@ class GPTDialogueConfig:
 
     def to_block(self) -> dict[str, Any]:
         """The block that builds the same model, with every size written out and no weights."""
-        return {key: value for key, value in asdict(self).items() if key not in WEIGHT_KEYS}
+        left_out = self.weight_keys()
+        return {key: value for key, value in asdict(self).items() if key not in left_out}

@@ -11,8 +11,9 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Literal, cast
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from lavis_clone.models.layers.attention import AddNorm, Attention, KeyValue
 from lavis_clone.models.layers.cache import KeyValueCache
 from lavis_clone.models.layers.linear import Linear
+from lavis_clone.models.layers.recompute import recompute_last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,10 @@ class BertConfig:
     """First layer with cross-attention, or where ALPRO joins text and video."""
     add_type_embeddings: bool = False
     type_vocab_size: int = 2
+    checkpoint_layers: int = 0
+    """Recompute the activations of this many last layers in the backward pass, to save memory."""
+    checkpoint_offload: bool = False
+    """Keep what is recomputed from in the CPU's memory meanwhile; needs fairscale."""
     architectures: list[str] | None = None
     """Read for compatibility with the public files, and not used."""
     model_type: str | None = None
@@ -143,6 +149,8 @@ class Context:
 class BertLayer(nn.Module):
     """Self-attention, cross-attention where the layer has one, feed-forward."""
 
+    ENTRANCES = ("see",)
+    """What is called from outside besides ``forward``, and needs the layer's weights."""
     crossattention: Attention
     """Absent below ``fusion_layer``."""
 
@@ -166,28 +174,36 @@ class BertLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        seen: KeyValue,
-        *,
+        *context: Tensor,
         mask: Tensor | None,
-        context: Context | None,
-        index: int,
+        context_mask: Tensor | None = None,
+        keep: Callable[[KeyValue], KeyValue] | None = None,
+        summary: bool = False,
     ) -> Tensor:
         """
         Args:
             x: ``(R, T, D)``
-            seen: What self-attention looks at.
+            context: What cross-attention looks at, the key and the value of ``see``, one by one for
+                who recomputes; nothing to skip it.
             mask: Of self-attention; see ``attention_mask``.
-            context: What cross-attention looks at; None to skip it.
-            index: The layer's own position in the stack.
+            context_mask: bool, True where it may look; broadcastable to ``(B, H, G * T, N)``.
+            keep: Takes the keys and values of x, and gives those of earlier tokens with them.
+            summary: Give the first token's state alone.
 
         Returns:
-            ``(R, T, D)``
+            ``(R, T, D)``, or ``(R, 1, D)``
         """
-        x = self.attention(x, seen, mask=mask)
-        keys_values = None if context is None else context.layers[index]
-        if context is not None and keys_values is not None:
-            x = self.crossattention(x, keys_values, mask=context.mask)
+        seen = self.attention.keys_values(x)
+        if keep is not None:
+            seen = keep(seen)
+        x = self.attention(x[:, :1] if summary else x, seen, mask=mask)
+        if context:
+            x = self.crossattention(x, KeyValue(*context), mask=context_mask)
         return self.output(self.intermediate(x), x)
+
+    def see(self, tokens: Tensor) -> KeyValue | None:
+        """Cross-attention's keys and values of ``(B, N, E)``; None if the layer has none."""
+        return self.crossattention.keys_values(tokens) if self.has_cross_attention else None
 
 
 def _attention(config: BertConfig, context_dim: int) -> Attention:
@@ -207,9 +223,12 @@ class BertEncoder(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.layer = nn.ModuleList(BertLayer(config, i) for i in range(config.num_hidden_layers))
+        recompute_last(self.layer, config.checkpoint_layers, offload=config.checkpoint_offload)
 
     def layers(self) -> Iterator[BertLayer]:
-        return cast("Iterator[BertLayer]", iter(self.layer))
+        """The layers themselves; ``layer`` holds what is to be called in their place."""
+        bare = (getattr(layer, "_checkpoint_wrapped_module", layer) for layer in self.layer)
+        return cast("Iterator[BertLayer]", bare)
 
 
 class BertModel(nn.Module):
@@ -260,12 +279,15 @@ class BertModel(nn.Module):
         start = 0 if cache is None else cache.length
         x = self.embeddings(input_ids, start=start)
         mask = attention_mask(input_ids, mask, causal=causal or cache is not None, start=start)
-        for index, layer in enumerate(islice(self.encoder.layers(), num_layers)):
-            seen = layer.attention.keys_values(x)
-            if cache is not None:
-                seen = cache.append(index, seen)
-            queries = x[:, :1] if summary and layer is self.encoder.layer[-1] else x
-            x = layer(queries, seen, mask=mask, context=context, index=index)
+        for index, layer in enumerate(islice(self.encoder.layer, num_layers)):
+            x = layer(
+                x,
+                *_seen_by(index, context),
+                mask=mask,
+                context_mask=None if context is None else context.mask,
+                keep=None if cache is None else partial(cache.append, index),
+                summary=summary and layer is self.encoder.layer[-1],
+            )
         return x
 
     def resume(
@@ -289,10 +311,15 @@ class BertModel(nn.Module):
             ``(R, T, D)``, or ``(R, 1, D)``
         """
         allowed = None if mask is None else mask.bool()[:, None, None, :]
-        for index, layer in islice(enumerate(self.encoder.layers()), first, None):
-            seen = layer.attention.keys_values(states)
-            queries = states[:, :1] if summary and layer is self.encoder.layer[-1] else states
-            states = layer(queries, seen, mask=allowed, context=context, index=index)
+        for index, layer in islice(enumerate(self.encoder.layer), first, None):
+            is_summary = summary and layer is self.encoder.layer[-1]
+            states = layer(
+                states,
+                *_seen_by(index, context),
+                mask=allowed,
+                context_mask=None if context is None else context.mask,
+                summary=is_summary,
+            )
         return states
 
     def see(self, tokens: Tensor, mask: Tensor | None = None) -> Context:
@@ -302,10 +329,7 @@ class BertModel(nn.Module):
             tokens: ``(B, N, E)``
             mask: ``(B, N)`` bool, True where a token may be looked at.
         """
-        layers = [
-            layer.crossattention.keys_values(tokens) if layer.has_cross_attention else None
-            for layer in self.encoder.layers()
-        ]
+        layers = [layer.see(tokens) for layer in cast("Iterator[BertLayer]", self.encoder.layer)]
         return Context(layers, None if mask is None else mask[:, None, None, :])
 
     def _initialise(self, module: nn.Module) -> None:
@@ -313,6 +337,12 @@ class BertModel(nn.Module):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
+
+
+def _seen_by(index: int, context: Context | None) -> tuple[Tensor, ...]:
+    """What a layer's cross-attention looks at: key and value, or nothing."""
+    seen = None if context is None else context.layers[index]
+    return () if seen is None else tuple(seen)
 
 
 def attention_mask(

@@ -151,9 +151,7 @@ class AlternatingBertModel(BertModel):
         """
         images, first = tokens.chunk(2), self.config.fusion_layer
         layers = [
-            layer.crossattention.keys_values(images[(index - first) % 2])
-            if layer.has_cross_attention
-            else None
-            for index, layer in enumerate(self.encoder.layers())
+            layer.see(images[(index - first) % 2])  # type: ignore[operator]  # a BertLayer
+            for index, layer in enumerate(self.encoder.layer)
         ]
         return Context(layers, None if mask is None else mask[:, None, None, :])

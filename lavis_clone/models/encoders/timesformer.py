@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block, PatchEmbed
 from torch import Tensor, nn
 
-from lavis_clone.models.encoders.vit import TransformerConfig, recompute_last
+from lavis_clone.models.encoders.vit import TransformerConfig
 from lavis_clone.models.layers.linear import make_linear_quick
+from lavis_clone.models.layers.recompute import recompute_last
 from lavis_clone.models.weights import load_weights, read_checkpoint
 
 INITIAL_STD = 0.02
@@ -182,7 +183,7 @@ def build_video_encoder(config: TimesformerConfig) -> VideoEncoder:
         ignored = [r"^head(_dist)?\.", r"^dist_token$"]
         load_weights(model, state, may_stay_at_init=TEMPORAL, may_be_ignored=ignored)
     make_linear_quick(model)
-    recompute_last(model.blocks, config.checkpoint_blocks)
+    recompute_last(model.blocks, config.checkpoint_blocks, offload=config.checkpoint_offload)
     return VideoEncoder(model)
 
 

@@ -18,11 +18,11 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lavis_clone.common.names import suggest
 from lavis_clone.models.foreign import efficientnet_to_timm, resize_position_embeddings
 from lavis_clone.models.layers.linear import make_linear_quick
+from lavis_clone.models.layers.recompute import recompute_last
 from lavis_clone.models.weights import load_weights, read_checkpoint
 
 
@@ -41,6 +41,8 @@ class TransformerConfig:
     drop_path_rate: float = 0.0
     checkpoint_blocks: int = 0
     """Recompute the activations of this many last blocks in the backward pass, to save memory."""
+    checkpoint_offload: bool = False
+    """Keep what is recomputed from in the CPU's memory meanwhile; needs fairscale."""
     weights: str | None = None
     """File or URL that the tower starts from."""
 
@@ -85,6 +87,8 @@ class VisionConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.checkpoint_offload and self.timm is not None:
+            raise ValueError("checkpoint_offload is for a Vision Transformer, not a timm backbone")
         if self.token_dim is not None and self.timm is None:
             raise ValueError("token_dim is for a timm backbone, and none is named")
         if self.token_dim is not None and self.token_dim < 1:
@@ -163,14 +167,8 @@ def build_vision_encoder(config: VisionConfig, *, summary: bool = False) -> nn.M
         state = resize_position_embeddings(state, encoder, ("pos_embed",))
         load_weights(encoder, state, may_be_ignored=[r"^head(_dist)?\.", r"^dist_token$"])
     make_linear_quick(encoder)
-    recompute_last(encoder.blocks, config.checkpoint_blocks)
+    recompute_last(encoder.blocks, config.checkpoint_blocks, offload=config.checkpoint_offload)
     return encoder
-
-
-def recompute_last(blocks: nn.Sequential | nn.ModuleList, count: int) -> None:
-    """Let the last ``count`` blocks, or all, compute their activations again when needed."""
-    for index in range(len(blocks) - min(count, len(blocks)), len(blocks)):
-        blocks[index] = checkpoint_wrapper(blocks[index])
 
 
 def _backbone(config: VisionConfig, *, summary: bool) -> nn.Module:

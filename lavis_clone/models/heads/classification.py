@@ -255,7 +255,7 @@ class ClassifierModel(MomentumCopies, Classifier):
         """Let the copies follow, and make their opinion a part of the targets."""
         inner = output.intermediate_output
         assert inner is not None
-        self.update_momentum()
+        self.follow()
         with torch.no_grad():
             tokens = look(self.get_submodule("visual_encoder_m"), reading.images)
             teacher = self._teacher()

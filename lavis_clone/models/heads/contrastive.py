@@ -215,6 +215,10 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
             self.register_buffer("idx_queue", torch.full((1, config.queue_size), NOBODY))
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
+    @property
+    def needs_copies(self) -> bool:
+        return True
+
     def convert(self, state: dict[str, Tensor], *, pretrained: bool) -> dict[str, Tensor]:
         """A queue of another length is left out: it fills up again."""
         state = super().convert(state, pretrained=pretrained)
@@ -248,7 +252,7 @@ class QueueContrast(MomentumCopies, ContrastiveModel):
         ids = torch.as_tensor(samples["image_id"]).to(self.device) if self.WITH_IDS else None
         alpha = self.distillation(samples, progress, epochs=epochs)
         with torch.no_grad():
-            self.update_momentum()
+            self.follow()
             tokens_m, states_m = self._momentum_states(images, text, tokens)
             looks = self.num_looks(images)
             image_m, words_m = (

@@ -30,6 +30,8 @@ class FeatureExtraction(VisionTextModel):
 
     WITH_PARTS: ClassVar[bool] = False
     """Whether ``multimodal`` gives the features of image and text alone, too."""
+    FEATURE_MODES: ClassVar[tuple[str, ...]] = MODES
+    """What ``extract_features`` can be asked for."""
 
     @torch.no_grad()
     def extract_features(

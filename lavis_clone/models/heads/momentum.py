@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lavis_clone.common import dist
 from lavis_clone.common.progress import Progress, ramp_up
+from lavis_clone.models.layers.recompute import keep_activations
 from lavis_clone.models.weights import LoadReport
 
 
@@ -40,6 +42,9 @@ class MomentumCopies(nn.Module):
 
     copied: tuple[str, ...]
     """Names of the parts."""
+    follows_ahead: bool = False
+    """Whether whoever calls the model updates the copies before, since within a step it cannot be
+    done: the weights are spread over several processes."""
     config: Any
 
     def make_momentum_copies(self, *names: str) -> None:
@@ -47,13 +52,25 @@ class MomentumCopies(nn.Module):
         self.copied = names
         for name in names:
             twin = copy.deepcopy(getattr(self, name))
+            keep_activations(twin)
             self.add_module(f"{name}_m", twin.requires_grad_(False))
+
+    @property
+    def needs_copies(self) -> bool:
+        """Whether a step asks the copies."""
+        return bool(self.config.use_distill)
+
+    def follow(self) -> None:
+        """Let the copies follow within a step, unless that was done before it."""
+        if not self.follows_ahead:
+            self.update_momentum()
 
     @torch.no_grad()
     def update_momentum(self) -> None:
         """Draw the copies a little towards the parts: ``m <- momentum m + (1 - momentum) x``."""
         pairs = list(self._pairs())
-        copies, parts = [m for _, m in pairs], [p.detach() for p, _ in pairs]
+        copies = [dist.local(m) for _, m in pairs]
+        parts = [dist.local(p.detach()) for p, _ in pairs]
         torch._foreach_lerp_(copies, parts, 1 - self.config.momentum)
 
     @torch.no_grad()

@@ -46,8 +46,7 @@ def by_definition(model: JointBertModel, ids: Tensor, tokens: Tensor) -> Tensor:
     for index, layer in enumerate(model.encoder.layers()):
         if index == model.config.fusion_layer:
             x = torch.cat([x, tokens[None]], dim=1)
-        seen = layer.attention.keys_values(x)
-        x = layer(x, seen, mask=None, context=None, index=index)
+        x = layer(x, mask=None)
     return x[0]
 
 
