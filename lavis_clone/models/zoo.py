@@ -43,6 +43,7 @@ _CLIP_TYPES = {
     "ViT-L-14": "configs/models/clip_vit_large14.yaml",
     "ViT-L-14-336": "configs/models/clip_vit_large14_336.yaml",
     "RN50": "configs/models/clip_resnet50.yaml",
+    "tiny_emoji": "configs/models/clip_tiny_emoji.yaml",
     "base": "configs/models/clip_vit_base32.yaml",
 }
 

@@ -28,8 +28,9 @@ HALVES = ("first", "second")
 PLAIN = "plain"
 MADE = ("still", "rising", "sinking", "growing", "shrinking", "then")
 """What is made of plain clips, see ``made``; ``then`` takes two."""
-X264 = {"crf": "18", "threads": "1"}
-"""One thread, so that the same frames always give the same file."""
+X264 = {"crf": "18", "threads": "1", "x264-params": "mbtree=0"}
+"""So that the same frames always give the same file: with more threads, or with its look ahead at
+blocks, x264 does not."""
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 """``(T, S, S, 3)``"""

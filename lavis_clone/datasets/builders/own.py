@@ -40,7 +40,6 @@ class OwnBuilder(BaseDatasetBuilder):
     """
 
     Config = DatasetBlock
-    name = OWN
 
     def build(self) -> dict[str, Any]:
         block = self.complete_block(plain(self.config), where=self._where)
