@@ -334,7 +334,7 @@ def _told_in_one_line(archive: Path) -> Iterator[None]:
         yield
     except ArchiveError as error:
         raise ArchiveError(f"{archive}: {error}") from error
-    except (*broken, RuntimeError, NotImplementedError) as error:
+    except (*broken, RuntimeError) as error:
         raise ArchiveError(f"{archive}: cannot be unpacked: {error}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):

@@ -104,10 +104,12 @@ class RetrievalOptions:
     ``recompute`` encodes them once more. ``auto`` takes the first that has room. Not in LAVIS."""
     itc_weight: float = 1.0
     """Factor on the cosine that is added to the logit of a match. The inverse of the model's
-    temperature adds the logits of both heads. Not in LAVIS, which has 1."""
+    temperature adds the logits of both heads; 50 is the most. Not in LAVIS, which has 1."""
 
     def __post_init__(self) -> None:
         _require([("k_test", self.k_test, 1), ("itc_weight", self.itc_weight, 0)])
+        if self.itc_weight > 50:  # pairs that are not judged have the score -100
+            raise ValueError(f"itc_weight ({self.itc_weight}) must be at most 50")
 
 
 TASK_OPTIONS: dict[str, type] = {

@@ -8,6 +8,7 @@ import itertools
 import json
 import marshal
 import os
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,29 @@ class AnnotationError(ValueError):
     """An annotation file cannot be used. The message is one line and names the file."""
 
 
-class Records(Sequence[Record]):
+class RecordSequence(Sequence[Record]):
+    """Read-only records by their places; a slice is held in memory."""
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return Records(self[i] for i in range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self._record(index % len(self))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[i] for i in range(len(self)))
+
+    @abstractmethod
+    def _record(self, index: int) -> Record:
+        """The record at a place that there is."""
+
+
+class Records(RecordSequence):
     """Read-only records in one block of bytes, which worker processes share without copying.
 
     Millions of dicts would be copied into each worker, page by page, as their reference counts
@@ -50,21 +73,9 @@ class Records(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return Records(self[i] for i in range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        index %= len(self)
+    def _record(self, index: int) -> Record:
         start = self._ends[index - 1] if index else 0
         return MappingProxyType(marshal.loads(self._bytes[start : self._ends[index]]))
-
-    def __iter__(self) -> Iterator[Record]:
-        return (self[i] for i in range(len(self)))
 
 
 def read_annotations(

@@ -14,9 +14,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any
 
-from lavis_clone.datasets.annotations import AnnotationError, Record, Records
+from lavis_clone.datasets.annotations import AnnotationError, Record, RecordSequence
 
 BATCH = 16_384
 """Records of one batch of a file; while a file is written, as many are in memory."""
@@ -33,7 +33,7 @@ class NoArrow(AnnotationError):
     """The package ``pyarrow`` is not installed."""
 
 
-class ArrowRecords(Sequence[Record]):
+class ArrowRecords(RecordSequence):
     """Read-only records of Arrow files, one file after another.
 
     The files are mapped into memory: the system reads what is asked for, and all processes of a
@@ -54,16 +54,7 @@ class ArrowRecords(Sequence[Record]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return Records(self[i] for i in range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        index %= len(self)
+    def _record(self, index: int) -> Record:
         number = bisect.bisect_right(self._ends, index)
         row = index - (self._ends[number - 1] if number else 0)
         record = {}

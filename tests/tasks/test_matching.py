@@ -59,6 +59,11 @@ def test_comparing_may_count_more_or_less(weight):
     torch.testing.assert_close(scores.t2i, t2i)
 
 
+def test_a_weight_that_would_hide_what_was_not_judged_is_refused():
+    with pytest.raises(ValueError, match=r"itc_weight \(200\.0\) must be at most 50"):
+        options(weight=200.0)
+
+
 def test_both_directions_have_their_own_candidates():
     data = Pictures()
     scores = score_pairs(Judging(), Batches(data), options(3))
